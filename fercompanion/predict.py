@@ -1,0 +1,112 @@
+"""From a data set and a trained network to logits and embeddings: device, precision, masks, test crops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from . import augment
+from .data import Faces
+from .landmarks import Landmarks
+from .regions import key_region_mask
+
+CROPS = ("centre", "tencrop")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and in which precision the networks run.
+
+    bf16 where the hardware multiplies in it (CUDA from Ampere on, CPUs with AMX), float32 elsewhere; weights
+    stay float32.
+    """
+
+    device: torch.device
+    bf16: bool
+
+    def autocast(self):
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    @property
+    def description(self) -> str:
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        return f"{name}, {'bfloat16 autocast' if self.bf16 else 'float32'}"
+
+
+def this_machine(device: str | None = None, bf16: bool | None = None) -> Machine:
+    """The accelerator if there is one, else the CPU; both arguments overrule."""
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if bf16 is None:
+        has_amx = getattr(torch.cpu, "_is_amx_tile_supported", bool)
+        bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_amx()
+    return Machine(device, bool(bf16))
+
+
+def make_masks(faces: Faces, landmarks: Landmarks, kind: str, alpha: float, train: np.ndarray) -> np.ndarray:
+    """float32 (N, 48, 48) masks of a recipe: the faces' own, or one of the two controls.
+
+    Parameters
+    ----------
+    kind : "regions": each face's own key regions.  "shuffled": another face's, by one fixed permutation within
+        the images of each split, so that only the pairing is lost.  "mean": the mean over `train`, for all.
+    train : indices of the training images.
+    """
+    masks = key_region_mask(landmarks.points, landmarks.boxes, faces.images.shape[-1], alpha)
+    if kind == "regions":
+        return masks
+    if kind == "mean":
+        return np.broadcast_to(masks[train].mean(0), masks.shape)
+    if kind == "shuffled":
+        rng, order = np.random.default_rng(0), np.arange(len(faces))
+        for split in np.unique(faces.split):
+            rows = np.flatnonzero(faces.split == split)
+            order[rows] = rng.permutation(rows)
+        return masks[order]
+    raise ValueError(f"unknown mask {kind!r}; choose from regions, shuffled, mean, none")
+
+
+def to_stack(images: np.ndarray, masks: np.ndarray | None, device) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The whole data set on the device: uint8 (N, 1, 48, 48) images and float32 (N, 1, 48, 48) masks or None."""
+    image = torch.as_tensor(np.ascontiguousarray(images), device=device)[:, None]
+    mask = None if masks is None else torch.as_tensor(np.ascontiguousarray(masks), device=device)[:, None]
+    return image, mask
+
+
+def gather(image: torch.Tensor, mask: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
+    """A batch as float32 (B, 1 or 2, 48, 48): image in 0-1, then the mask."""
+    batch = image[rows].float() / 255
+    return batch if mask is None else torch.cat([batch, mask[rows]], 1)
+
+
+def forward(model, stack: torch.Tensor):
+    """Run the network on a stack whose second channel, if any, is the mask."""
+    return model(stack[:, :1], stack[:, 1:] if stack.shape[1] > 1 else None)
+
+
+@torch.no_grad()
+def predict(model, image: torch.Tensor, mask: torch.Tensor | None, machine: Machine, crop: int,
+            crops: str = "centre", batch_size: int = 512) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32 (N, K) and centre-crop embeddings float32 (N, D) of all images of a stack.
+
+    With ``crops="tencrop"`` the logits are the mean over ten crops (and the embedding that of the centre).
+    The network is left in evaluation mode.
+    """
+    model.eval()
+    logits, embeddings = [], []
+    step = batch_size if crops == "centre" else max(batch_size // 10, 1)
+    for rows in torch.arange(len(image), device=image.device).split(step):
+        stack = gather(image, mask, rows)
+        with machine.autocast():
+            if crops == "centre":
+                out = forward(model, augment.centre_crop(stack, crop))
+                logit, embedding = out.logits, out.embedding
+            else:
+                ten = augment.ten_crop(stack, crop)
+                out = forward(model, ten.flatten(0, 1))
+                logit = out.logits.float().unflatten(0, ten.shape[:2]).mean(0)
+                embedding = out.embedding.unflatten(0, ten.shape[:2])[4]
+        logits.append(logit.float().cpu())
+        embeddings.append(embedding.float().cpu())
+    return torch.cat(logits).numpy(), torch.cat(embeddings).numpy()

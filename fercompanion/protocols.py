@@ -1,0 +1,85 @@
+"""Who trains and who tests: FER2013's official splits, and three ways of folding CK+."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .data import DataError, Faces
+
+PROTOCOLS = ("official", "subject", "sequence", "frame")
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Index arrays, int64, of the images that train, select and test.
+
+    `valid` is empty where nothing is selected: the last epoch is then the result.
+    """
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+def parts(faces: Faces, protocol: str, fold: int = 0, n_folds: int = 10) -> Parts:
+    """The parts of one run.
+
+    Parameters
+    ----------
+    protocol
+        "official": Training, PublicTest, PrivateTest.  "subject", "sequence", "frame": fold `fold` of
+        `n_folds`, in which no subject, no sequence, or merely no frame stands on both sides.
+    """
+    if protocol == "official":
+        found = Parts(*(faces.where(s) for s in ("Training", "PublicTest", "PrivateTest")))
+        if not len(found.train) or not len(found.test):
+            raise DataError(f"{faces.name} has no official splits; use protocol subject, sequence or frame")
+        return found
+    folds = {"subject": subject_folds, "sequence": sequence_folds, "frame": frame_folds}
+    if protocol not in folds:
+        raise DataError(f"there is no protocol {protocol!r}; the protocols are {', '.join(PROTOCOLS)}")
+    train, test = folds[protocol](faces, n_folds)[fold]
+    return Parts(train, np.zeros(0, np.int64), test)
+
+
+def subject_folds(faces: Faces, n_folds: int = 10, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds in which no person is on both sides; each image is tested exactly once.
+
+    Returns
+    -------
+    list of (train_index, test_index), int64
+
+    Raises
+    ------
+    DataError
+        The data set names no subjects, or fewer than `n_folds`.
+    """
+    return _folds(faces, faces.subject, "subjects", n_folds, seed)
+
+
+def sequence_folds(faces: Faces, n_folds: int = 10, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds in which no image sequence is on both sides, but people may be."""
+    return _folds(faces, faces.sequence, "sequences", n_folds, seed)
+
+
+def frame_folds(faces: Faces, n_folds: int = 10, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds of single frames: what many papers do, and what lets near-copies of test frames into training."""
+    return _folds(faces, np.arange(len(faces)).astype(str), "frames", n_folds, seed)
+
+
+def _folds(faces: Faces, groups: np.ndarray, what: str, n_folds: int, seed: int):
+    """Deal shuffled groups, largest first, each to the fold that is smallest so far."""
+    names, group, size = np.unique(groups, return_inverse=True, return_counts=True)
+    if (names == "").any():
+        raise DataError(f"{faces.name} does not name its {what}: they cannot be kept apart")
+    if len(names) < n_folds:
+        raise DataError(f"{faces.name} has {len(names)} {what}: too few for {n_folds} folds")
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    filled, fold_of = np.zeros(n_folds, np.int64), np.empty(len(names), np.int64)
+    for g in shuffled[np.argsort(-size[shuffled], kind="stable")]:
+        fold_of[g] = filled.argmin()
+        filled[fold_of[g]] += size[g]
+    fold = fold_of[group]
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_folds)]

@@ -1,0 +1,256 @@
+"""Runs: (recipe, data set, protocol, fold, seed), their folders, and how they are made, found and read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from .data import DataError, Faces, clean_mask, load_faces
+from .recipes import Recipe, as_dict
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of a plan.
+
+    Attributes
+    ----------
+    recipe, dataset, protocol, seed : what, on which faces, under which protocol (`protocols.PROTOCOLS`).
+    fold, n_folds : of the folded protocols; 0 of 1 under "official".
+    """
+
+    recipe: Recipe
+    dataset: str
+    protocol: str = "official"
+    fold: int = 0
+    n_folds: int = 1
+    seed: int = 0
+
+    @property
+    def where(self) -> Path:
+        """Folder below the profile's."""
+        fold = "" if self.protocol == "official" else f"fold{self.fold + 1}of{self.n_folds}-"
+        return Path(self.dataset, self.recipe.name, self.protocol, f"{fold}seed{self.seed}")
+
+    def __str__(self) -> str:
+        return str(self.where)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished run, read from its folder; arrays are loaded when first asked for.
+
+    Attributes
+    ----------
+    info : contents of run.json.
+    folder : where it lies.
+    """
+
+    info: dict
+    folder: Path
+
+    @cached_property
+    def history(self) -> dict[str, np.ndarray]:
+        """Columns of history.csv, one value an epoch."""
+        with open(self.folder / "history.csv", newline="") as f:
+            rows = list(csv.DictReader(f))
+        return {k: np.array([float(r[k]) for r in rows]) for k in rows[0]}
+
+    @cached_property
+    def predictions(self) -> dict[str, np.ndarray]:
+        """Arrays of predictions.npz: index, labels, clean, and logits by crop, for valid and test."""
+        with np.load(self.folder / "predictions.npz", allow_pickle=False) as f:
+            return dict(f)
+
+    @cached_property
+    def embedding(self) -> np.ndarray | None:
+        """float16 (n, D) of the test images; None where it was not kept."""
+        path = self.folder / "embedding.npy"
+        return np.load(path) if path.is_file() else None
+
+    def weights(self) -> dict:
+        """The selected epoch's weights.
+
+        Raises
+        ------
+        DataError
+            They were not kept (they are never archived).
+        """
+        path = self.folder / "weights.safetensors"
+        if not path.is_file():
+            raise DataError(f"{path}: no weights here (archives hold none); train the run anew with RETRAIN=1")
+        from safetensors.torch import load_file
+        return load_file(path)
+
+
+def results_folder(profile: str) -> Path:
+    """results/<profile>, or with RETRAIN=1 results/<profile>-retrain, so that archives stay untouched.
+
+    FERCOMPANION_RESULTS replaces results/.
+    """
+    root = Path(os.environ.get("FERCOMPANION_RESULTS", ROOT / "results")).expanduser()
+    return root / (f"{profile}-retrain" if os.environ.get("RETRAIN", "") not in ("", "0") else profile)
+
+
+def find(run: Run, profile: str) -> Result | None:
+    """The finished run, or None.
+
+    Raises
+    ------
+    DataError
+        The folder holds a run of another recipe under the same name.
+    """
+    path = results_folder(profile) / run.where / "run.json"
+    if not path.is_file():
+        return None
+    info = json.loads(path.read_text())
+    wanted = json.loads(json.dumps(as_dict(run.recipe)))
+    if info["recipe"] != wanted:
+        keys = sorted(wanted.keys() | info["recipe"].keys())
+        other = [k for k in keys if wanted.get(k) != info["recipe"].get(k)]
+        raise DataError(f"{path}: made with another recipe ({', '.join(other)} differ); move the folder away, "
+                        "or train into a folder of its own with RETRAIN=1")
+    return Result(info, path.parent)
+
+
+def find_all(runs: list[Run], profile: str) -> dict[Run, Result]:
+    """Those of the runs that are finished, in their order."""
+    return {run: result for run in runs if (result := find(run, profile)) is not None}
+
+
+def complete(runs: list[Run], profile: str, root: str | None = None) -> dict[Run, Result]:
+    """All the runs: those archived are read, the others trained.
+
+    Data sets and landmarks are loaded only if something is to be trained.
+    """
+    missing = [run for run in runs if find(run, profile) is None]
+    for number, run in enumerate(missing, 1):
+        train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
+    return find_all(runs, profile)
+
+
+def train_run(run: Run, profile: str, root: str | None = None, label: str = "", machine=None) -> Result:
+    """Train, evaluate and archive one run; run.json is written last, so a folder without it is not a run."""
+    from .protocols import parts
+    from .train import CHECKPOINT, fit
+    folder = results_folder(profile) / run.where
+    faces = _faces(run.dataset, root)
+    marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root)
+    who = parts(faces, run.protocol, run.fold, run.n_folds)
+    fitted = fit(run.recipe, faces, marks, who, run.seed, folder, machine, label)
+    arrays = fitted["predictions"]
+    clean = clean_mask(faces)
+    for part, rows in (("valid", who.valid), ("test", who.test)):
+        if len(rows):
+            arrays[f"{part}_labels"] = faces.labels[rows].astype(np.uint8)
+            arrays[f"{part}_clean"] = clean[rows]
+            arrays[f"{part}_subject"] = faces.subject[rows]
+    np.save(folder / "embedding.npy", arrays.pop("test_embedding"))
+    _save_weights(folder / "weights.safetensors", fitted["state"])
+    np.savez_compressed(folder / "predictions.npz", **arrays)
+    _write_history(folder / "history.csv", fitted["history"])
+    info = {
+        "recipe": as_dict(run.recipe), "dataset": run.dataset, "layout": faces.layout,
+        "data_sha256": faces.sha256, "classes": list(faces.classes), "protocol": run.protocol,
+        "fold": run.fold, "n_folds": run.n_folds, "seed": run.seed,
+        "n": {"train": len(who.train), "valid": len(who.valid), "test": len(who.test)},
+        "epochs": fitted["epochs"], "selected_epoch": fitted["selected"],
+        "selection": "best PublicTest epoch (centre crop)" if len(who.valid) else "last epoch",
+        "parameters": fitted["parameters"], "metrics": summary(arrays, fitted["history"]),
+        "machine": fitted["machine"], "resumed": fitted["resumed"],
+        "train_seconds": round(sum(r["seconds"] for r in fitted["history"]), 1),
+        "predict_seconds": round(fitted["predict_seconds"], 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **environment(),
+    }
+    _write_json(folder / "run.json", info)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return Result(info, folder)
+
+
+def summary(arrays: dict, history: list[dict]) -> dict:
+    """Accuracies in per cent of one run, all recomputable from predictions.npz and history.csv.
+
+    "test_last_epoch" and "test_selected_maximum" (centre crop) stand beside the selected epoch's to show what
+    selection on the test set would have reported.
+    """
+    metrics = {}
+    for part in ("valid", "test"):
+        if f"{part}_labels" not in arrays:
+            continue
+        for crops in ("centre", "tencrop"):
+            hit = arrays[f"{part}_logits_{crops}"].argmax(1) == arrays[f"{part}_labels"]
+            metrics[f"{part}_{crops}"] = 100 * float(hit.mean())
+            metrics[f"{part}_{crops}_clean"] = 100 * float(hit[arrays[f"{part}_clean"]].mean())
+    last = arrays["test_logits_last_epoch"].argmax(1) == arrays["test_labels"]
+    metrics["test_last_epoch"] = 100 * float(last.mean())
+    metrics["test_selected_maximum"] = max(row["test_accuracy"] for row in history)
+    return metrics
+
+
+@lru_cache(maxsize=1)
+def environment() -> dict:
+    """Versions and commit that a run was made with."""
+    import torch
+    import torchvision
+    return {"versions": {"python": platform.python_version(), "torch": torch.__version__,
+                         "torchvision": torchvision.__version__, "numpy": np.__version__},
+            "commit": _git_commit()}
+
+
+def _git_commit() -> str:
+    try:
+        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True,
+                                text=True, timeout=10)
+        dirty = subprocess.run(["git", "status", "--porcelain", "--", "fercompanion"], cwd=ROOT,
+                               capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    if commit.returncode:
+        return "unknown"
+    return commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
+
+
+@lru_cache(maxsize=2)
+def _faces(name: str, root: str | None) -> Faces:
+    return load_faces(name, root)
+
+
+@lru_cache(maxsize=2)
+def _landmarks(name: str, root: str | None):
+    from .landmarks import find_landmarks
+    return find_landmarks(_faces(name, root))
+
+
+def folds(run: Run) -> list[Run]:
+    """The run's recipe on each fold of its protocol."""
+    return [replace(run, fold=k) for k in range(run.n_folds)]
+
+
+def _save_weights(path: Path, state: dict) -> None:
+    from safetensors.torch import save_file
+    save_file({k: v.contiguous() for k, v in state.items()}, path)
+
+
+def _write_history(path: Path, history: list[dict]) -> None:
+    with open(path, "w", newline="") as f:
+        writer = csv.DictWriter(f, history[0])
+        writer.writeheader()
+        for row in history:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def _write_json(path: Path, data: dict) -> None:
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(data, indent=1) + "\n")
+    os.replace(temporary, path)
