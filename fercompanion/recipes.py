@@ -82,7 +82,7 @@ PAPER_CK = replace(PAPER, name="paper-ck", epochs=60, decay_from=20, decay_every
 """The same for CK+: 60 epochs (Fig. 9)."""
 
 OURS = Recipe(
-    name="ours", dropout=0.5, triplets="batch", label_smoothing=0.1, epochs=60, lr=0.05, warmup_epochs=1,
+    name="ours", dropout=0.5, triplets="batch", label_smoothing=0.1, epochs=60, lr=0.02, warmup_epochs=1,
     warmup_lr=1e-3, schedule="cosine", nesterov=True, clip=5.0, rotate=10.0, zoom=0.1, shift=2.0,
 )
 """A recipe that trains better in fewer epochs: one cosine, affine augmentation, triplets within the batch."""

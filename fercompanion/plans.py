@@ -1,0 +1,121 @@
+"""The runs of each profile as data: which arms, data sets, protocols and seeds `demo`, `paper-cpu`, `paper` hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .data import DataError
+from .recipes import OURS, PAPER, PAPER_CK, Recipe, arm
+from .runs import Run, folds
+
+FACTORIAL = ("vgg19", "baseline1", "baseline2", "lkrnet")
+"""The 2 x 2 of LKRNet's ablation: local branch (no/yes) x triplet loss (no/yes)."""
+LAMBDAS = {"baseline1": 0.0, "lkrnet-lambda0.1": 0.1, "lkrnet": 0.2, "lkrnet-lambda0.4": 0.4}
+"""Arms of the lambda sweep (Fig. 6) and their lambda."""
+MASK_CONTROLS = ("lkrnet-shuffled-mask", "lkrnet-mean-mask")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one ``make reproduce PROFILE=name`` holds.
+
+    Attributes
+    ----------
+    name, note : the note stands under every table and figure drawn from the profile.
+    wild, lab : data sets in the wild (FER2013) and in the lab (CK+).
+    recipe, lab_recipe : recipes whose arms are trained on them.
+    arms, lab_arms : names in `recipes.ARMS`.
+    seeds, lab_seeds, lab_folds, lab_protocols : how often, and under which protocols of `protocols`.
+    literal : arms trained by the paper's literal recipe beside them, with one seed.
+    """
+
+    name: str
+    note: str
+    wild: str
+    lab: str
+    recipe: Recipe
+    lab_recipe: Recipe
+    arms: tuple[str, ...] = (*FACTORIAL, "lkrnet-lambda0.1", "lkrnet-lambda0.4", *MASK_CONTROLS)
+    lab_arms: tuple[str, ...] = FACTORIAL
+    seeds: int = 1
+    lab_seeds: int = 1
+    lab_folds: int = 10
+    lab_protocols: tuple[str, ...] = ("subject", "frame")
+    literal: tuple[str, ...] = ()
+
+
+# A network that is a quarter as wide has a sixteenth of the multiplications, and learns the demo in a minute.
+_DEMO = replace(OURS, name="demo", width=0.25, epochs=20, batch_size=32, lr=0.01, dropout=0.2,
+                rotate=0.0, zoom=0.0, shift=0.0, label_smoothing=0.0)
+
+# Too few epochs for strong regularisation: the transforms are the paper's crop, flip and black block alone.
+_SHORT = replace(OURS, name="short", epochs=6, batch_size=64, lr=0.01, dropout=0.3,
+                 rotate=0.0, zoom=0.0, shift=0.0, label_smoothing=0.0)
+
+PROFILES = {p.name: p for p in (
+    Profile(
+        "demo", "Synthetic demo faces, quarter-width networks, 20 epochs, one seed: shows that everything works, "
+        "says nothing about real faces.",
+        "demo", "demo-ck", _DEMO, replace(_DEMO, name="demo", epochs=8),
+        arms=(*FACTORIAL, "lkrnet-lambda0.4", "lkrnet-shuffled-mask"),
+        lab_arms=("vgg19", "lkrnet"), lab_folds=3),
+    Profile(
+        "paper-cpu", "FER2013 (JPEG re-encoding) with full-width networks, but 6 epochs and one seed; CK+48 with "
+        "quarter-width networks: what a CPU affords. Far from converged.",
+        "fer2013", "ckplus", _SHORT,
+        replace(_SHORT, name="short", width=0.25, epochs=20, batch_size=32),
+        arms=FACTORIAL, lab_arms=("vgg19", "lkrnet")),
+    Profile(
+        "paper", "FER2013 and CK+ with full-width networks and full schedules.",
+        "fer2013", "ckplus", OURS, replace(OURS, name="ours"), seeds=5, lab_seeds=1,
+        literal=("vgg19", "lkrnet")),
+)}
+
+
+def profile(name: str) -> Profile:
+    """A profile by name.
+
+    Raises
+    ------
+    DataError
+        Unknown name.
+    """
+    if name not in PROFILES:
+        raise DataError(f"there is no profile {name!r}; the profiles are {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def wild_runs(plan: Profile, arms: tuple[str, ...] | None = None) -> list[Run]:
+    """Runs in the wild, the first seed of every arm before the second of any; arms not in the plan are left out."""
+    chosen = [a for a in plan.arms if arms is None or a in arms]
+    return [Run(arm(plan.recipe, a), plan.wild, seed=seed) for seed in range(plan.seeds) for a in chosen]
+
+
+def literal_runs(plan: Profile) -> list[Run]:
+    """Runs by the paper's literal recipe, in the wild."""
+    return [Run(arm(PAPER, a), plan.wild) for a in plan.literal]
+
+
+def lab_runs(plan: Profile, protocols: tuple[str, ...] | None = None) -> list[Run]:
+    """Runs in the lab: every fold of every arm and protocol."""
+    return [run for seed in range(plan.lab_seeds) for protocol in plan.lab_protocols
+            if protocols is None or protocol in protocols for a in plan.lab_arms
+            for run in folds(Run(arm(plan.lab_recipe, a), plan.lab, protocol, 0, plan.lab_folds, seed))]
+
+
+def literal_lab_runs(plan: Profile) -> list[Run]:
+    """Runs by the paper's literal recipe in the lab, by subjects."""
+    return [run for a in plan.literal
+            for run in folds(Run(arm(PAPER_CK, a), plan.lab, "subject", 0, plan.lab_folds))]
+
+
+def all_runs(plan: Profile) -> list[Run]:
+    """The whole plan, most informative first."""
+    wild = wild_runs(plan)
+    first = len(plan.arms)
+    return wild[:first] + lab_runs(plan) + literal_runs(plan) + wild[first:] + literal_lab_runs(plan)
+
+
+def arm_of(run: Run) -> str:
+    """The arm's name within its recipe: "short-lkrnet" -> "lkrnet"."""
+    return run.recipe.name.split("-", 1)[1]
