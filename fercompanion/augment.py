@@ -62,7 +62,7 @@ def black_blocks(stack: torch.Tensor, count: int, size: int) -> torch.Tensor:
     side = torch.arange(stack.shape[-1], device=stack.device)
     for _ in range(count):
         corner = torch.randint(0, stack.shape[-1] - size + 1, (2, len(stack), 1), device=stack.device)
-        hit = (side >= corner) & (side < corner + size)                     # (2, B, S): rows, columns
+        hit = (side >= corner) & (side < corner + size)  # (2, B, S): rows, columns
         stack = stack.masked_fill((hit[0][:, :, None] & hit[1][:, None, :])[:, None], 0.0)
     return stack
 
@@ -70,7 +70,7 @@ def black_blocks(stack: torch.Tensor, count: int, size: int) -> torch.Tensor:
 def centre_crop(stack: torch.Tensor, size: int) -> torch.Tensor:
     """(B, C, H, W) -> (B, C, size, size)."""
     start = (stack.shape[-1] - size) // 2
-    return stack[..., start:start + size, start:start + size]
+    return stack[..., start : start + size, start : start + size]
 
 
 def ten_crop(stack: torch.Tensor, size: int) -> torch.Tensor:
@@ -83,6 +83,9 @@ def ten_crop(stack: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _five_crop(stack: torch.Tensor, size: int) -> list[torch.Tensor]:
-    corners = [stack[..., top, left] for top in (slice(size), slice(-size, None))
-               for left in (slice(size), slice(-size, None))]
+    corners = [
+        stack[..., top, left]
+        for top in (slice(size), slice(-size, None))
+        for left in (slice(size), slice(-size, None))
+    ]
     return corners + [centre_crop(stack, size)]

@@ -23,11 +23,11 @@ VARIABLE = "FERCOMPANION_DATA"
 
 HOW_TO_GET = {
     "fer2013": "FER2013 is on Kaggle, competition "
-               "challenges-in-representation-learning-facial-expression-recognition-challenge: put "
-               "icml_face_data.csv or fer2013.csv, or the image folders train/ and test/, into fer2013/",
+    "challenges-in-representation-learning-facial-expression-recognition-challenge: put "
+    "icml_face_data.csv or fer2013.csv, or the image folders train/ and test/, into fer2013/",
     "ckplus": "CK+ is given on request by the Affect Analysis Group (Cohn-Kanade) at the University of "
-              "Pittsburgh; its 48-pixel version circulates on Kaggle as CK+48: put its class folders into "
-              "CK+48/",
+    "Pittsburgh; its 48-pixel version circulates on Kaggle as CK+48: put its class folders into "
+    "CK+48/",
 }
 
 

@@ -16,17 +16,25 @@ WIDTH = 100
 WHOLE = "all"  # the key of the counts where a data set has no official splits
 
 # Counts in class order; then what exact comparison of the pixels finds in a complete copy.
-_FER_COUNTS = {"Training": (3995, 436, 4097, 7215, 4830, 3171, 4965),
-               "PublicTest": (467, 56, 496, 895, 653, 415, 607),
-               "PrivateTest": (491, 55, 528, 879, 594, 416, 626)}
+_FER_COUNTS = {
+    "Training": (3995, 436, 4097, 7215, 4830, 3171, 4965),
+    "PublicTest": (467, 56, 496, 895, 653, 415, 607),
+    "PrivateTest": (491, 55, 528, 879, 594, 416, 626),
+}
 EXPECTED_COUNTS = {
     "fer2013": {split: dict(zip(FER_CLASSES, counts, strict=True)) for split, counts in _FER_COUNTS.items()},
     "ckplus": {WHOLE: dict(zip(CK_CLASSES, (135, 177, 75, 207, 84, 249, 54), strict=True))},
 }
 EXPECTED_FINDINGS = {
-    "fer2013": {"distinct": 34034, "surplus_copies": 1853, "copy_groups": 1516, "groups_across_splits": 557,
-                "groups_with_label_conflict": 57, "constant": 12,
-                "copies_of_training": {"PublicTest": 280, "PrivateTest": 288}},
+    "fer2013": {
+        "distinct": 34034,
+        "surplus_copies": 1853,
+        "copy_groups": 1516,
+        "groups_across_splits": 557,
+        "groups_with_label_conflict": 57,
+        "constant": 12,
+        "copies_of_training": {"PublicTest": 280, "PrivateTest": 288},
+    },
     "ckplus": {"subjects": 118, "sequences": 327},
 }
 
@@ -57,18 +65,25 @@ def examine(faces: Faces) -> dict:
         "copy_groups": int(np.sum(size > 1)),
         "groups_across_splits": int(np.sum(_kinds(group, faces.split) > 1)),
         "groups_with_label_conflict": int(np.sum(_kinds(group, faces.labels) > 1)),
-        "copies_of_training": {split: int(np.isin(digests[faces.where(split)], training).sum())
-                               for split in ("PublicTest", "PrivateTest")},
+        "copies_of_training": {
+            split: int(np.isin(digests[faces.where(split)], training).sum())
+            for split in ("PublicTest", "PrivateTest")
+        },
         "constant": int(np.sum(faces.images.min((1, 2)) == faces.images.max((1, 2)))),
         "subjects": len(set(faces.subject.tolist()) - {""}),
         "sequences": len(set(faces.sequence.tolist()) - {""}),
     }
     known = EXPECTED_FINDINGS.get(faces.name, {})
     return {
-        "name": faces.name, "layout": faces.layout, "n": len(faces), "sha256": faces.sha256,
-        "counts": counts, "expected_counts": expected,
+        "name": faces.name,
+        "layout": faces.layout,
+        "n": len(faces),
+        "sha256": faces.sha256,
+        "counts": counts,
+        "expected_counts": expected,
         "counts_match": None if expected is None else counts == expected,
-        **findings, "differing": [key for key, value in known.items() if findings[key] != value],
+        **findings,
+        "differing": [key for key, value in known.items() if findings[key] != value],
     }
 
 
@@ -84,22 +99,33 @@ def report(faces: Faces) -> str:
 
 
 def _text(found: dict) -> str:
-    lines = [f"{found['name']}: {found['n']:,} images, {found['layout']}", f"  sha256 {found['sha256']}", "",
-             *_table(found["counts"]), ""]
+    lines = [
+        f"{found['name']}: {found['n']:,} images, {found['layout']}",
+        f"  sha256 {found['sha256']}",
+        "",
+        *_table(found["counts"]),
+        "",
+    ]
     if found["counts_match"]:
         lines.append("  counts        as published")
     elif found["counts_match"] is False:
         lines.append("  counts        NOT as published (this copy is incomplete or altered); published:")
         lines += ["", *_table(found["expected_counts"]), ""]
-    lines.append(f"  exact copies  {found['surplus_copies']:,} surplus copies in {found['copy_groups']:,} "
-                 f"groups, {found['distinct']:,} distinct images")
+    lines.append(
+        f"  exact copies  {found['surplus_copies']:,} surplus copies in {found['copy_groups']:,} "
+        f"groups, {found['distinct']:,} distinct images"
+    )
     if found["surplus_copies"]:
-        lines.append(f"                {found['groups_across_splits']:,} groups span splits, "
-                     f"{found['groups_with_label_conflict']:,} carry different labels")
+        lines.append(
+            f"                {found['groups_across_splits']:,} groups span splits, "
+            f"{found['groups_with_label_conflict']:,} carry different labels"
+        )
     if "Training" in found["counts"]:
         leaked = found["copies_of_training"]
-        lines.append(f"  leakage       {leaked['PublicTest']:,} PublicTest and {leaked['PrivateTest']:,} "
-                     "PrivateTest images have an exact copy in Training")
+        lines.append(
+            f"  leakage       {leaked['PublicTest']:,} PublicTest and {leaked['PrivateTest']:,} "
+            "PrivateTest images have an exact copy in Training"
+        )
     lines.append(f"  constant      {found['constant']:,} images of one grey level")
     if found["subjects"]:
         lines.append(f"  people        {found['subjects']:,} subjects, {found['sequences']:,} sequences")

@@ -78,8 +78,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("FERCOMPANION_CACHE", f"{home}/fercompanion")).expanduser()
 
 
-def find_landmarks(faces: Faces, detector: Detector = Detector(), batch_size: int = 128,
-                   cache: str | os.PathLike | None = None) -> Landmarks:
+def find_landmarks(
+    faces: Faces,
+    detector: Detector = Detector(),
+    batch_size: int = 128,
+    cache: str | os.PathLike | None = None,
+) -> Landmarks:
     """Boxes and landmarks of all faces; detects only what no cache holds.
 
     Parameters
@@ -112,7 +116,7 @@ def find_landmarks(faces: Faces, detector: Detector = Detector(), batch_size: in
         mtcnn = _mtcnn(detector)
         with tqdm(total=len(todo), desc=f"MTCNN on {faces.name}", unit="face", mininterval=1.0) as bar:
             for start in range(0, len(todo), 4096):
-                part = todo[start:start + 4096]
+                part = todo[start : start + 4096]
                 points, boxes, stage = _detect(faces.images[part], mtcnn, detector, batch_size, bar)
                 known.update(zip(digests[part].tolist(), zip(points, boxes, stage, strict=True), strict=True))
                 _write(path, known)
@@ -168,9 +172,12 @@ def _mtcnn(detector: Detector):
         from facenet_pytorch import MTCNN
         from facenet_pytorch.models.utils import detect_face
     except ImportError:
-        raise DataError("facenet-pytorch is not installed, and some faces are in no landmark cache; "
-                        "run: pip install --no-deps facenet-pytorch==2.6.0") from None
+        raise DataError(
+            "facenet-pytorch is not installed, and some faces are in no landmark cache; "
+            "run: pip install --no-deps facenet-pytorch==2.6.0"
+        ) from None
     import torch
+
     detect_face.batched_nms = _nms_per_image
     detect_face.batched_nms_numpy = _nms_min_per_image
     detect_face.fixed_batch_process = _fixed_shape
@@ -181,10 +188,11 @@ def _mtcnn(detector: Detector):
 def _fixed_shape(crops, net, size: int = 256):
     """Run R- or O-Net on chunks of one fixed shape, so that a crop's score has the same bits in any company."""
     import torch
+
     pad = -len(crops) % size
     crops = torch.cat([crops, crops.new_zeros(pad, *crops.shape[1:])])
     out = [net(chunk) for chunk in crops.split(size)]
-    return tuple(torch.cat(part)[:len(crops) - pad] for part in zip(*out, strict=True))
+    return tuple(torch.cat(part)[: len(crops) - pad] for part in zip(*out, strict=True))
 
 
 def _nms_per_image(boxes, scores, image_ids, threshold):
@@ -195,6 +203,7 @@ def _nms_per_image(boxes, scores, image_ids, threshold):
     """
     import torch
     from torchvision.ops import nms
+
     keep = [torch.nonzero(image_ids == i)[:, 0] for i in image_ids.unique()]
     keep = [rows[nms(boxes[rows], scores[rows], threshold)] for rows in keep]
     return torch.cat(keep) if keep else torch.zeros(0, dtype=torch.long, device=boxes.device)
@@ -207,6 +216,7 @@ def _nms_min_per_image(boxes, scores, image_ids, threshold, method):
     batch, so that the winner among equals depends on the batch.  Here the earlier box wins.
     """
     import torch
+
     b, s, ids = boxes.double().cpu().numpy(), scores.cpu().numpy(), image_ids.cpu().numpy()
     area = (b[:, 2] - b[:, 0] + 1) * (b[:, 3] - b[:, 1] + 1)
     keep = []
@@ -228,8 +238,11 @@ def _detect(images: np.ndarray, mtcnn, detector: Detector, batch_size: int, bar)
     points, boxes = np.zeros((n, 5, 2), np.float32), np.zeros((n, 4), np.float32)
     stage = np.full(n, MEDIAN, np.uint8)
     todo = np.arange(n)
-    plan = ((detector.scale, detector.pad, detector.thresholds),
-            (detector.scale, detector.pad, detector.low_thresholds), (1, 0, detector.thresholds))
+    plan = (
+        (detector.scale, detector.pad, detector.thresholds),
+        (detector.scale, detector.pad, detector.low_thresholds),
+        (1, 0, detector.thresholds),
+    )
     for number, (scale, pad, thresholds) in enumerate(plan):
         mtcnn.thresholds, mtcnn.min_face_size = list(thresholds), detector.min_face * scale
         missed = []
@@ -259,8 +272,9 @@ def _detect_batch(images: np.ndarray, mtcnn, scale: int, pad: int) -> list:
         if len(images) == 1:
             return [None]
         half = len(images) // 2
-        return (_detect_batch(images[:half], mtcnn, scale, pad)
-                + _detect_batch(images[half:], mtcnn, scale, pad))
+        return _detect_batch(images[:half], mtcnn, scale, pad) + _detect_batch(
+            images[half:], mtcnn, scale, pad
+        )
     result = []
     for boxes, scores, points in zip(*found, strict=True):
         if boxes is None or not len(boxes):
@@ -268,7 +282,7 @@ def _detect_batch(images: np.ndarray, mtcnn, scale: int, pad: int) -> list:
             continue
         boxes, scores = np.asarray(boxes, np.float64), np.asarray(scores, np.float64).round(6)
         size = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        best = np.lexsort((-size.round(3), -scores))[0]      # highest probability, of equals the largest
+        best = np.lexsort((-size.round(3), -scores))[0]  # highest probability, of equals the largest
         result.append(tuple(_to_pixels(v[best], scale, pad) for v in (boxes, points)))
     return result
 
@@ -284,9 +298,37 @@ def _to_pixels(xy, scale: int, pad: int) -> np.ndarray:
     return np.round(pixels * 64) / 64
 
 
+def find_all(photo: np.ndarray, detector: Detector = Detector()) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Every face in a photo of any size.
+
+    Parameters
+    ----------
+    photo : uint8 (H, W, 3).
+
+    Returns
+    -------
+    list of (box float (4,), points float (5, 2)), in pixels of the photo; empty if there is no face.
+    """
+    mtcnn = _mtcnn(detector)
+    mtcnn.thresholds, mtcnn.min_face_size = list(detector.thresholds), detector.min_face
+    for scale, pad in ((1, 0), (1, max(photo.shape[:2]) // 4)):
+        prepared = np.pad(photo, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
+        try:
+            boxes, _, points = mtcnn.detect(prepared[None], landmarks=True)
+        except (RuntimeError, ValueError, IndexError):
+            continue
+        if boxes[0] is not None and len(boxes[0]):
+            return [
+                (_to_pixels(b, scale, pad), _to_pixels(p, scale, pad))
+                for b, p in zip(boxes[0], points[0], strict=True)
+            ]
+    return []
+
+
 def _enlarge(image: np.ndarray, scale: int, pad: int) -> np.ndarray:
     """uint8 (48, 48) -> uint8 (S, S, 3), edge-padded, then enlarged by bicubic interpolation."""
     from PIL import Image
+
     image = np.pad(image, pad, mode="edge") if pad else image
     if scale > 1:
         size = (image.shape[1] * scale, image.shape[0] * scale)

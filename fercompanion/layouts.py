@@ -25,15 +25,36 @@ MAX_PIXELS = 4_000_000
 SHEET_COLUMNS = 60
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
-FER_FOLDERS = ("fer2013", "fer-2013", "fer_2013", "fer", "images",
-               "challenges-in-representation-learning-facial-expression-recognition-challenge")
+FER_FOLDERS = (
+    "fer2013",
+    "fer-2013",
+    "fer_2013",
+    "fer",
+    "images",
+    "challenges-in-representation-learning-facial-expression-recognition-challenge",
+)
 CK_FOLDERS = ("ck+48", "ck48", "ckplus", "ck+", "ck", "ckplus48", "ck_plus", "ck-plus", "cohn-kanade-plus")
 CSV_FILES = ("fer2013.csv", "icml_face_data.csv")
 # None: the folder merges PublicTest and PrivateTest (or may do so); only file names can tell them apart.
-SPLIT_FOLDERS = {"train": "Training", "training": "Training", "publictest": "PublicTest",
-                 "privatetest": "PrivateTest", "test": None, "val": None, "valid": None, "validation": None}
-SYNONYMS = {"angry": "anger", "disgusted": "disgust", "fearful": "fear", "happy": "happiness",
-            "sad": "sadness", "surprised": "surprise", "contemptuous": "contempt"}
+SPLIT_FOLDERS = {
+    "train": "Training",
+    "training": "Training",
+    "publictest": "PublicTest",
+    "privatetest": "PrivateTest",
+    "test": None,
+    "val": None,
+    "valid": None,
+    "validation": None,
+}
+SYNONYMS = {
+    "angry": "anger",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+    "contemptuous": "contempt",
+}
 CK_CODES = {1: "anger", 2: "contempt", 3: "disgust", 4: "fear", 5: "happiness", 6: "sadness", 7: "surprise"}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm"}
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}
@@ -104,8 +125,11 @@ def read_fer2013(root: Path, classes: tuple[str, ...]) -> dict | None:
             return read_fer_folders(folder, classes)
     for folder in folders:
         if (folder / "train.csv").is_file():
-            raise _error(folder / "train.csv", "the test.csv that goes with this file has no labels",
-                         "use icml_face_data.csv (or fer2013.csv) of the same Kaggle download")
+            raise _error(
+                folder / "train.csv",
+                "the test.csv that goes with this file has no labels",
+                "use icml_face_data.csv (or fer2013.csv) of the same Kaggle download",
+            )
     return None
 
 
@@ -174,22 +198,28 @@ def _csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[
                 raise _error(path, "the file is empty", "download it again", 1)
             missing = [column for column in columns if column not in header]
             if missing:
-                raise _error(path, f"the header lacks the column {missing[0]!r}",
-                             f"the first line must name {', '.join(columns)}", 1)
+                raise _error(
+                    path,
+                    f"the header lacks the column {missing[0]!r}",
+                    f"the first line must name {', '.join(columns)}",
+                    1,
+                )
             empty = True
             for cells in rows:
                 if not cells:
                     continue
                 if len(cells) != len(header):
-                    raise _error(path, f"the row has {len(cells)} cells, the header {len(header)}",
-                                 CUT, place)
+                    raise _error(
+                        path, f"the row has {len(cells)} cells, the header {len(header)}", CUT, place
+                    )
                 empty = False
                 yield place, dict(zip(header, (cell.strip() for cell in cells), strict=True))
             if empty:
                 raise _error(path, "there are no rows under the header", "download the file again", 1)
     except UnicodeDecodeError as error:
-        raise _error(path, "the line is not UTF-8 text", "save the file as UTF-8 or download it again",
-                     place) from error
+        raise _error(
+            path, "the line is not UTF-8 text", "save the file as UTF-8 or download it again", place
+        ) from error
     except csv.Error as error:
         raise _error(path, f"the line is not CSV ({error})", "download the file again", place) from error
     except OSError as error:
@@ -205,8 +235,11 @@ def _pixels(text: str, path: Path, line: int) -> np.ndarray:
     except (ValueError, DeprecationWarning):
         bad = True
     if bad:
-        k, cell = next((k, cell) for k, cell in enumerate(filter(None, text.split(" ")), 1)
-                       if not (cell.isascii() and cell.isdigit() and len(cell) < 9 and int(cell) <= 255))
+        k, cell = next(
+            (k, cell)
+            for k, cell in enumerate(filter(None, text.split(" ")), 1)
+            if not (cell.isascii() and cell.isdigit() and len(cell) < 9 and int(cell) <= 255)
+        )
         raise _error(path, f"pixel {k} is {cell[:20]!r}, not a whole number from 0 to 255", ROW, line)
     if len(pixels) != SIDE * SIDE:
         raise _error(path, f"the row has {len(pixels)} pixels instead of {SIDE * SIDE}", CUT, line)
@@ -232,17 +265,26 @@ def read_fer_folders(folder: Path, classes: tuple[str, ...]) -> dict:
             prefix = path.name.split("_")[0]
             split = prefix if prefix in SPLITS else SPLIT_FOLDERS[outer.name.lower()]
             if split is None:
-                raise _error(path, f"{outer.name}/ may merge PublicTest and PrivateTest, and the file name"
-                             " does not say which this is", "use fer2013.csv, or a copy whose file names"
-                             " keep the official split (PrivateTest_123.jpg)")
+                raise _error(
+                    path,
+                    f"{outer.name}/ may merge PublicTest and PrivateTest, and the file name"
+                    " does not say which this is",
+                    "use fer2013.csv, or a copy whose file names"
+                    " keep the official split (PrivateTest_123.jpg)",
+                )
             found.append((SPLITS.index(split), path.name, path, label))
     found.sort(key=lambda item: (item[0], item[1], str(item[2])))
     paths = [item[2] for item in found]
     if not paths:
         raise _error(folder, "the class folders contain no images", AGAIN)
     where = ", ".join(p.name + "/" for p in split_folders)
-    return _fields(read_images(paths), [item[3] for item in found], _relative(paths, folder),
-                   f"image folders by class ({where})", split=[SPLITS[item[0]] for item in found])
+    return _fields(
+        read_images(paths),
+        [item[3] for item in found],
+        _relative(paths, folder),
+        f"image folders by class ({where})",
+        split=[SPLITS[item[0]] for item in found],
+    )
 
 
 def _refuse_doubled_splits(split_folders: list[Path]) -> None:
@@ -251,12 +293,18 @@ def _refuse_doubled_splits(split_folders: list[Path]) -> None:
         name = folder.name.lower()
         seen_as = SPLIT_FOLDERS[name] or name
         if seen_as in seen:
-            raise _error(folder, f"{seen[seen_as].name} and {folder.name} are the same split",
-                         "keep one of the two folders")
+            raise _error(
+                folder,
+                f"{seen[seen_as].name} and {folder.name} are the same split",
+                "keep one of the two folders",
+            )
         seen[seen_as] = folder
     if "test" in seen and ("PublicTest" in seen or "PrivateTest" in seen):
-        raise _error(seen["test"], f"{seen['test'].name} merges splits that also have a folder of their own",
-                     f"keep either {seen['test'].name} or PublicTest and PrivateTest")
+        raise _error(
+            seen["test"],
+            f"{seen['test'].name} merges splits that also have a folder of their own",
+            f"keep either {seen['test'].name} or PublicTest and PrivateTest",
+        )
 
 
 def _class_files(folder: Path, classes: tuple[str, ...]) -> list[tuple[int, Path]]:
@@ -266,11 +314,15 @@ def _class_files(folder: Path, classes: tuple[str, ...]) -> list[tuple[int, Path
     for inner in _subfolders(folder):
         name = _class_name(inner.name)
         if name not in classes:
-            raise _error(inner, "the folder is not named after a class",
-                         f"rename it to one of {', '.join(classes)}, or move it elsewhere")
+            raise _error(
+                inner,
+                "the folder is not named after a class",
+                f"rename it to one of {', '.join(classes)}, or move it elsewhere",
+            )
         if name in seen:
-            raise _error(inner, f"{seen[name].name} and {inner.name} are the same class",
-                         "merge the two folders")
+            raise _error(
+                inner, f"{seen[name].name} and {inner.name} are the same class", "merge the two folders"
+            )
         seen[name] = inner
         found += [(classes.index(name), path) for path in _image_files(inner)]
     return found
@@ -294,21 +346,32 @@ def read_ck_folders(folder: Path, classes: tuple[str, ...]) -> dict:
     DataError
         If a folder is not a class, a file name has another form, or an image is not 48x48.
     """
-    found = sorted(((path, label) for label, path in _class_files(folder, classes)),
-                   key=lambda item: (item[0].name, str(item[0])))
+    found = sorted(
+        ((path, label) for label, path in _class_files(folder, classes)),
+        key=lambda item: (item[0].name, str(item[0])),
+    )
     subject, sequence = [], []
     for path, _ in found:
         match = re.match(r"(S\d+)_(\d+)_\d+\.", path.name)
         if not match:
-            raise _error(path, "the file name is not of the form S132_006_00000023.png, so subject and "
-                         "sequence are unknown", "restore the original file names")
+            raise _error(
+                path,
+                "the file name is not of the form S132_006_00000023.png, so subject and sequence are unknown",
+                "restore the original file names",
+            )
         subject.append(match[1])
         sequence.append(f"{match[1]}_{match[2]}")
     paths = [path for path, _ in found]
     if not paths:
         raise _error(folder, "the class folders contain no images", AGAIN)
-    return _fields(read_images(paths), [label for _, label in found], _relative(paths, folder),
-                   "48-pixel image folders by class", subject=subject, sequence=sequence)
+    return _fields(
+        read_images(paths),
+        [label for _, label in found],
+        _relative(paths, folder),
+        "48-pixel image folders by class",
+        subject=subject,
+        sequence=sequence,
+    )
 
 
 def centre_square(image: Image.Image) -> Image.Image:
@@ -318,8 +381,9 @@ def centre_square(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def read_ck_original(folder: Path, classes: tuple[str, ...],
-                     crop: Callable[[Image.Image], Image.Image] = centre_square) -> dict:
+def read_ck_original(
+    folder: Path, classes: tuple[str, ...], crop: Callable[[Image.Image], Image.Image] = centre_square
+) -> dict:
     """Read the original tree: `cohn-kanade-images/S005/001/*.png` and `Emotion/S005/001/*.txt`.
 
     The last three frames of every labelled sequence are taken, cropped, and resized to 48x48
@@ -344,8 +408,11 @@ def read_ck_original(folder: Path, classes: tuple[str, ...],
     images_folder = _ck_images(folder)
     label_folder = next((p for p in _subfolders(folder, ("emotion", "emotion_labels"))), None)
     if label_folder is None:
-        raise _error(folder, "there is no folder Emotion with the labels",
-                     "unpack Emotion_labels.zip of the original data set beside cohn-kanade-images")
+        raise _error(
+            folder,
+            "there is no folder Emotion with the labels",
+            "unpack Emotion_labels.zip of the original data set beside cohn-kanade-images",
+        )
     label_folder = next(iter(_subfolders(label_folder, ("emotion",))), label_folder)
     found = []
     taken: dict[str, Path] = {}
@@ -355,8 +422,11 @@ def read_ck_original(folder: Path, classes: tuple[str, ...],
             raise _error(text_file, "the file name is not of the form S005_001_00000011_emotion.txt", AGAIN)
         sequence = f"{match[1]}_{match[2]}"
         if sequence in taken:
-            raise _error(text_file, f"sequence {sequence} has another label file, {taken[sequence].name}",
-                         "keep the right one")
+            raise _error(
+                text_file,
+                f"sequence {sequence} has another label file, {taken[sequence].name}",
+                "keep the right one",
+            )
         taken[sequence] = text_file
         label = classes.index(_ck_emotion(text_file))
         frame_folder = images_folder / match[1] / match[2]
@@ -369,9 +439,14 @@ def read_ck_original(folder: Path, classes: tuple[str, ...],
     found.sort(key=lambda item: item[0].name)
     paths = [item[0] for item in found]
     how = "centred square" if crop is centre_square else "given crop"
-    return _fields(read_images(paths, crop), [item[1] for item in found], _relative(paths, folder),
-                   f"original tree, last three frames of labelled sequences ({how}, resized to 48x48)",
-                   subject=[item[2] for item in found], sequence=[item[3] for item in found])
+    return _fields(
+        read_images(paths, crop),
+        [item[1] for item in found],
+        _relative(paths, folder),
+        f"original tree, last three frames of labelled sequences ({how}, resized to 48x48)",
+        subject=[item[2] for item in found],
+        sequence=[item[3] for item in found],
+    )
 
 
 def _ck_images(folder: Path) -> Path | None:
@@ -384,8 +459,12 @@ def _ck_emotion(text_file: Path) -> str:
     try:
         return CK_CODES[float(text_file.read_text("ascii"))]  # the text is like "   3.0000000e+00"
     except (ValueError, KeyError, OSError) as error:
-        raise _error(text_file, "the file does not hold one emotion code from 1 to 7",
-                     "restore it from Emotion_labels.zip", 1) from error
+        raise _error(
+            text_file,
+            "the file does not hold one emotion code from 1 to 7",
+            "restore it from Emotion_labels.zip",
+            1,
+        ) from error
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -417,19 +496,26 @@ def _read_image(path: Path, crop: Callable[[Image.Image], Image.Image] | None) -
         with Image.open(path) as image:  # reads the header only
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise _error(path, f"the image is {width}x{height}, above 4 megapixels",
-                             "replace it, for no data set read here has such images")
+                raise _error(
+                    path,
+                    f"the image is {width}x{height}, above 4 megapixels",
+                    "replace it, for no data set read here has such images",
+                )
             if image.mode not in EIGHT_BIT_MODES:
                 raise _error(path, f"the image has mode {image.mode}, not 8 bits a channel", AGAIN)
             if crop is None and (width, height) != (SIDE, SIDE):
-                raise _error(path, f"the image is {width}x{height}, not {SIDE}x{SIDE}",
-                             "use a copy of the data set that has not been resized")
+                raise _error(
+                    path,
+                    f"the image is {width}x{height}, not {SIDE}x{SIDE}",
+                    "use a copy of the data set that has not been resized",
+                )
             grey = image.convert("L")
     except DataError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _error(path, "the image is above 4 megapixels",
-                     "replace it, for no data set read here has such images") from error
+        raise _error(
+            path, "the image is above 4 megapixels", "replace it, for no data set read here has such images"
+        ) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise _error(path, f"the image cannot be read ({type(error).__name__})", AGAIN) from error
     if crop is not None:
@@ -460,12 +546,13 @@ def read_sheet(folder: Path, name: str, classes: tuple[str, ...]) -> dict:
     for line, row in _csv_rows(table_path, ("index", "label", "split", "subject", "sequence", *points)):
         k = len(labels)
         top, left = SIDE * (k // SHEET_COLUMNS), SIDE * (k % SHEET_COLUMNS)
-        tile = sheet[top:top + SIDE, left:left + SIDE]
+        tile = sheet[top : top + SIDE, left : left + SIDE]
         if row["index"] != str(k) or tile.shape != (SIDE, SIDE):
             raise _error(table_path, f"the sheet has no tile {k}, or this row is not its", remedy, line)
         if row["label"] not in classes or row["split"] not in (*SPLITS, ""):
-            raise _error(table_path, f"unknown label {row['label']!r} or split {row['split']!r}",
-                         remedy, line)
+            raise _error(
+                table_path, f"unknown label {row['label']!r} or split {row['split']!r}", remedy, line
+            )
         try:
             truth.append([float(row[point]) for point in points])
         except ValueError as error:
@@ -477,9 +564,16 @@ def read_sheet(folder: Path, name: str, classes: tuple[str, ...]) -> dict:
         sequence.append(row["sequence"])
     if len(sheet) != SIDE * -(-len(labels) // SHEET_COLUMNS):
         raise _error(table_path, f"{len(labels)} rows do not fill the sheet of height {len(sheet)}", remedy)
-    return _fields(np.stack(images), labels, [f"{name}:{k}" for k in range(len(labels))],
-                   "synthetic faces embedded in the package", split=split, subject=subject, sequence=sequence,
-                   truth=np.array(truth, np.float32).reshape(-1, len(LANDMARKS), 2))
+    return _fields(
+        np.stack(images),
+        labels,
+        [f"{name}:{k}" for k in range(len(labels))],
+        "synthetic faces embedded in the package",
+        split=split,
+        subject=subject,
+        sequence=sequence,
+        truth=np.array(truth, np.float32).reshape(-1, len(LANDMARKS), 2),
+    )
 
 
 # --- shared ---------------------------------------------------------------------------------------
@@ -496,6 +590,13 @@ def _relative(paths: list[Path], folder: Path) -> list[str]:
 
 def _fields(images, labels, source, layout, split=None, subject=None, sequence=None, truth=None) -> dict:
     blank = [""] * len(labels)
-    return {"images": images, "labels": np.array(labels, np.int64), "split": np.array(split or blank, str),
-            "subject": np.array(subject or blank, str), "sequence": np.array(sequence or blank, str),
-            "source": np.array(source, str), "layout": layout, "truth": truth}
+    return {
+        "images": images,
+        "labels": np.array(labels, np.int64),
+        "split": np.array(split or blank, str),
+        "subject": np.array(subject or blank, str),
+        "sequence": np.array(sequence or blank, str),
+        "source": np.array(source, str),
+        "layout": layout,
+        "truth": truth,
+    }

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 
 
-def triplet_loss(anchor: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor,
-                 margin: float) -> torch.Tensor:
+def triplet_loss(
+    anchor: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, margin: float
+) -> torch.Tensor:
     """Mean over triplets of ``max(|a - p|^2 - |a - n|^2 + margin, 0)`` (LKRNet Eq. 9).
 
     Parameters
@@ -39,8 +40,10 @@ def cross_entropy_and_triplet(output, labels: torch.Tensor, triplets, recipe) ->
     triplets : three int64 (T,) tensors of rows in the batch (anchors, positives, negatives), or None
     recipe : gives `lam`, `margin` and `label_smoothing`
     """
-    loss = sum(F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-               for logits in output.branches)
+    loss = sum(
+        F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+        for logits in output.branches
+    )
     if recipe.lam == 0:
         return loss
     embedding = output.embedding.float()

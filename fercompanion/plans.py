@@ -45,31 +45,73 @@ class Profile:
 
 
 # A network that is a quarter as wide has a sixteenth of the multiplications, and learns the demo in a minute.
-_DEMO = replace(OURS, name="demo", width=0.25, epochs=20, batch_size=32, lr=0.01, dropout=0.2,
-                rotate=0.0, zoom=0.0, shift=0.0, label_smoothing=0.0)
+_DEMO = replace(
+    OURS,
+    name="demo",
+    width=0.25,
+    epochs=20,
+    batch_size=32,
+    lr=0.01,
+    dropout=0.2,
+    rotate=0.0,
+    zoom=0.0,
+    shift=0.0,
+    label_smoothing=0.0,
+)
 
 # Too few epochs for strong regularisation: the transforms are the paper's crop, flip and black block alone.
-_SHORT = replace(OURS, name="short", epochs=5, batch_size=64, lr=0.01, dropout=0.3,
-                 rotate=0.0, zoom=0.0, shift=0.0, label_smoothing=0.0)
+_SHORT = replace(
+    OURS,
+    name="short",
+    epochs=5,
+    batch_size=64,
+    lr=0.01,
+    dropout=0.3,
+    rotate=0.0,
+    zoom=0.0,
+    shift=0.0,
+    label_smoothing=0.0,
+)
 
-PROFILES = {p.name: p for p in (
-    Profile(
-        "demo", "Synthetic demo faces, quarter-width networks, 20 epochs, one seed: shows that everything works, "
-        "says nothing about real faces.",
-        "demo", "demo-ck", _DEMO, replace(_DEMO, name="demo", epochs=8),
-        arms=(*FACTORIAL, "lkrnet-lambda0.4", "lkrnet-shuffled-mask"),
-        lab_arms=("vgg19", "lkrnet"), lab_folds=3),
-    Profile(
-        "paper-cpu", "FER2013 (JPEG re-encoding) with full-width networks, but 5 epochs and one seed; CK+48 with "
-        "quarter-width networks: what a CPU affords. Far from converged.",
-        "fer2013", "ckplus", _SHORT,
-        replace(_SHORT, name="short", width=0.25, epochs=20, batch_size=32),
-        arms=FACTORIAL, lab_arms=("vgg19", "lkrnet")),
-    Profile(
-        "paper", "FER2013 and CK+ with full-width networks and full schedules.",
-        "fer2013", "ckplus", OURS, replace(OURS, name="ours"), seeds=5, lab_seeds=1,
-        literal=("vgg19", "lkrnet")),
-)}
+PROFILES = {
+    p.name: p
+    for p in (
+        Profile(
+            "demo",
+            "Synthetic demo faces, quarter-width networks, 20 epochs, one seed: shows that everything works, "
+            "says nothing about real faces.",
+            "demo",
+            "demo-ck",
+            _DEMO,
+            replace(_DEMO, name="demo", epochs=8),
+            arms=(*FACTORIAL, "lkrnet-lambda0.4", "lkrnet-shuffled-mask"),
+            lab_arms=("vgg19", "lkrnet"),
+            lab_folds=3,
+        ),
+        Profile(
+            "paper-cpu",
+            "FER2013 (JPEG re-encoding) with full-width networks, but 5 epochs and one seed; CK+48 with "
+            "quarter-width networks: what a CPU affords. Far from converged.",
+            "fer2013",
+            "ckplus",
+            _SHORT,
+            replace(_SHORT, name="short", width=0.25, epochs=20, batch_size=32),
+            arms=FACTORIAL,
+            lab_arms=("vgg19", "lkrnet"),
+        ),
+        Profile(
+            "paper",
+            "FER2013 and CK+ with full-width networks and full schedules.",
+            "fer2013",
+            "ckplus",
+            OURS,
+            replace(OURS, name="ours"),
+            seeds=5,
+            lab_seeds=1,
+            literal=("vgg19", "lkrnet"),
+        ),
+    )
+}
 
 
 def profile(name: str) -> Profile:
@@ -98,15 +140,23 @@ def literal_runs(plan: Profile) -> list[Run]:
 
 def lab_runs(plan: Profile, protocols: tuple[str, ...] | None = None) -> list[Run]:
     """Runs in the lab: every fold of every arm and protocol."""
-    return [run for seed in range(plan.lab_seeds) for protocol in plan.lab_protocols
-            if protocols is None or protocol in protocols for a in plan.lab_arms
-            for run in folds(Run(arm(plan.lab_recipe, a), plan.lab, protocol, 0, plan.lab_folds, seed))]
+    return [
+        run
+        for seed in range(plan.lab_seeds)
+        for protocol in plan.lab_protocols
+        if protocols is None or protocol in protocols
+        for a in plan.lab_arms
+        for run in folds(Run(arm(plan.lab_recipe, a), plan.lab, protocol, 0, plan.lab_folds, seed))
+    ]
 
 
 def literal_lab_runs(plan: Profile) -> list[Run]:
     """Runs by the paper's literal recipe in the lab, by subjects."""
-    return [run for a in plan.literal
-            for run in folds(Run(arm(PAPER_CK, a), plan.lab, "subject", 0, plan.lab_folds))]
+    return [
+        run
+        for a in plan.literal
+        for run in folds(Run(arm(PAPER_CK, a), plan.lab, "subject", 0, plan.lab_folds))
+    ]
 
 
 def all_runs(plan: Profile) -> list[Run]:

@@ -31,7 +31,11 @@ class Machine:
 
     @property
     def description(self) -> str:
-        name = torch.cuda.get_device_name() if self.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        name = (
+            torch.cuda.get_device_name()
+            if self.device.type == "cuda"
+            else f"CPU, {torch.get_num_threads()} threads"
+        )
         return f"{name}, {'bfloat16 autocast' if self.bf16 else 'float32'}"
 
 
@@ -67,7 +71,9 @@ def make_masks(faces: Faces, landmarks: Landmarks, kind: str, alpha: float, trai
     raise ValueError(f"unknown mask {kind!r}; choose from regions, shuffled, mean, none")
 
 
-def to_stack(images: np.ndarray, masks: np.ndarray | None, device) -> tuple[torch.Tensor, torch.Tensor | None]:
+def to_stack(
+    images: np.ndarray, masks: np.ndarray | None, device
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The whole data set on the device: uint8 (N, 1, 48, 48) images and float32 (N, 1, 48, 48) masks or None."""
     image = torch.as_tensor(np.ascontiguousarray(images), device=device)[:, None]
     mask = None if masks is None else torch.as_tensor(np.ascontiguousarray(masks), device=device)[:, None]
@@ -86,8 +92,15 @@ def forward(model, stack: torch.Tensor):
 
 
 @torch.no_grad()
-def predict(model, image: torch.Tensor, mask: torch.Tensor | None, machine: Machine, crop: int,
-            crops: str = "centre", batch_size: int = 512) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    model,
+    image: torch.Tensor,
+    mask: torch.Tensor | None,
+    machine: Machine,
+    crop: int,
+    crops: str = "centre",
+    batch_size: int = 512,
+) -> tuple[np.ndarray, np.ndarray]:
     """Logits float32 (N, K) and centre-crop embeddings float32 (N, D) of all images of a stack.
 
     With ``crops="tencrop"`` the logits are the mean over ten crops (and the embedding that of the centre).

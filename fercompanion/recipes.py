@@ -29,8 +29,11 @@ class Recipe:
     # loss
     lam: float = _from(0.2, "Eq. 5; 0, 0.2, 0.4 are drawn in Fig. 6, the final value is not named")
     margin: float = _from(0.2, "assumed (alpha of Eqs. 8, 9), on squared distances of unit vectors")
-    triplets: str = _from("epoch", "assumed: epoch = each image anchors once, with a random positive and "
-                                   "negative (3B images a step); batch = all three from the batch's B images")
+    triplets: str = _from(
+        "epoch",
+        "assumed: epoch = each image anchors once, with a random positive and "
+        "negative (3B images a step); batch = all three from the batch's B images",
+    )
     label_smoothing: float = _from(0.0, "assumed")
     # optimisation
     optimizer: str = _from("sgd", "Sect. 4.2")
@@ -58,8 +61,12 @@ class Recipe:
 
     def model_options(self) -> dict:
         """Arguments of `models.build_model` beside name and number of classes."""
-        return {"width": self.width, "mask_at": self.mask_at, "dropout": self.dropout,
-                "batch_norm": self.batch_norm}
+        return {
+            "width": self.width,
+            "mask_at": self.mask_at,
+            "dropout": self.dropout,
+            "batch_norm": self.batch_norm,
+        }
 
     def learning_rate(self, epoch: float) -> float:
         """Learning rate at a point of time in epochs from 0 (fractions within an epoch)."""
@@ -71,6 +78,7 @@ class Recipe:
             steps = max(0, (int(epoch) - self.decay_from) // self.decay_every + 1)
             return self.lr * self.decay**steps
         from math import cos, pi
+
         done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
         return self.lr * 0.5 * (1 + cos(pi * done))
 
@@ -82,8 +90,20 @@ PAPER_CK = replace(PAPER, name="paper-ck", epochs=60, decay_from=20, decay_every
 """The same for CK+: 60 epochs (Fig. 9)."""
 
 OURS = Recipe(
-    name="ours", dropout=0.5, triplets="batch", label_smoothing=0.1, epochs=60, lr=0.02, warmup_epochs=1,
-    warmup_lr=1e-3, schedule="cosine", nesterov=True, clip=5.0, rotate=10.0, zoom=0.1, shift=2.0,
+    name="ours",
+    dropout=0.5,
+    triplets="batch",
+    label_smoothing=0.1,
+    epochs=60,
+    lr=0.02,
+    warmup_epochs=1,
+    warmup_lr=1e-3,
+    schedule="cosine",
+    nesterov=True,
+    clip=5.0,
+    rotate=10.0,
+    zoom=0.1,
+    shift=2.0,
 )
 """A recipe that trains better in fewer epochs: one cosine, affine augmentation, triplets within the batch."""
 

@@ -32,23 +32,25 @@ def key_region_mask(landmarks, boxes, size: int, alpha: float = 0.3, chunk: int 
         Shapes do not match, or a box has no area.
     """
     is_tensor = torch.is_tensor(landmarks)
-    points, boxes = (torch.as_tensor(np.asarray(v) if not torch.is_tensor(v) else v).double()
-                     for v in (landmarks, boxes))
+    points, boxes = (
+        torch.as_tensor(np.asarray(v) if not torch.is_tensor(v) else v).double() for v in (landmarks, boxes)
+    )
     if points.ndim != 3 or points.shape[1:] != (5, 2) or boxes.shape != (len(points), 4):
-        raise ValueError(f"landmarks {tuple(points.shape)} and boxes {tuple(boxes.shape)}: "
-                         "expected (N, 5, 2) and (N, 4)")
-    side = alpha * (boxes[:, 2:] - boxes[:, :2])                                    # Eqs. 1, 2: (N, 2) w, h
+        raise ValueError(
+            f"landmarks {tuple(points.shape)} and boxes {tuple(boxes.shape)}: expected (N, 5, 2) and (N, 4)"
+        )
+    side = alpha * (boxes[:, 2:] - boxes[:, :2])  # Eqs. 1, 2: (N, 2) w, h
     if (side <= 0).any():
         raise ValueError(f"box {int((side <= 0).any(1).nonzero()[0])} has no area: expected x1 < x2, y1 < y2")
     pixel = torch.arange(size, dtype=torch.float64, device=points.device)
     mask = torch.empty(len(points), size, size, dtype=torch.float32, device=points.device)
     for rows in torch.arange(len(points)).split(chunk):
-        half = side[rows, None] / 2                                                  # (n, 1, 2)
-        dx, dy = ((pixel - points[rows, :, k, None]).abs() for k in (0, 1))          # (n, 5, size)
+        half = side[rows, None] / 2  # (n, 1, 2)
+        dx, dy = ((pixel - points[rows, :, k, None]).abs() for k in (0, 1))  # (n, 5, size)
         inside = (dy <= half[..., 1:])[..., :, None] & (dx <= half[..., :1])[..., None, :]
-        distance = (dy.square()[..., :, None] + dx.square()[..., None, :]).sqrt()    # (n, 5, size, size)
+        distance = (dy.square()[..., :, None] + dx.square()[..., None, :]).sqrt()  # (n, 5, size, size)
         corner = half.square().sum(-1).sqrt()[..., None, None]
-        weight = torch.where(inside, 1 - distance / corner, 0.0)                     # Eq. 3
+        weight = torch.where(inside, 1 - distance / corner, 0.0)  # Eq. 3
         mask[rows] = weight.amax(1).clamp_(min=0).float()
     return mask if is_tensor else mask.numpy()
 

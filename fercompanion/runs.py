@@ -89,8 +89,11 @@ class Result:
         """
         path = self.folder / "weights.safetensors"
         if not path.is_file():
-            raise DataError(f"{path}: no weights here (archives hold none); train the run anew with RETRAIN=1")
+            raise DataError(
+                f"{path}: no weights here (archives hold none); train the run anew with RETRAIN=1"
+            )
         from safetensors.torch import load_file
+
         return load_file(path)
 
 
@@ -119,8 +122,10 @@ def find(run: Run, profile: str) -> Result | None:
     if info["recipe"] != wanted:
         keys = sorted(wanted.keys() | info["recipe"].keys())
         other = [k for k in keys if wanted.get(k) != info["recipe"].get(k)]
-        raise DataError(f"{path}: made with another recipe ({', '.join(other)} differ); move the folder away, "
-                        "or train into a folder of its own with RETRAIN=1")
+        raise DataError(
+            f"{path}: made with another recipe ({', '.join(other)} differ); move the folder away, "
+            "or train into a folder of its own with RETRAIN=1"
+        )
     return Result(info, path.parent)
 
 
@@ -144,6 +149,7 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     """Train, evaluate and archive one run; run.json is written last, so a folder without it is not a run."""
     from .protocols import parts
     from .train import CHECKPOINT, fit
+
     folder = results_folder(profile) / run.where
     faces = _faces(run.dataset, root)
     marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root)
@@ -161,17 +167,27 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     np.savez_compressed(folder / "predictions.npz", **arrays)
     _write_history(folder / "history.csv", fitted["history"])
     info = {
-        "recipe": as_dict(run.recipe), "dataset": run.dataset, "layout": faces.layout,
-        "data_sha256": faces.sha256, "classes": list(faces.classes), "protocol": run.protocol,
-        "fold": run.fold, "n_folds": run.n_folds, "seed": run.seed,
+        "recipe": as_dict(run.recipe),
+        "dataset": run.dataset,
+        "layout": faces.layout,
+        "data_sha256": faces.sha256,
+        "classes": list(faces.classes),
+        "protocol": run.protocol,
+        "fold": run.fold,
+        "n_folds": run.n_folds,
+        "seed": run.seed,
         "n": {"train": len(who.train), "valid": len(who.valid), "test": len(who.test)},
-        "epochs": fitted["epochs"], "selected_epoch": fitted["selected"],
+        "epochs": fitted["epochs"],
+        "selected_epoch": fitted["selected"],
         "selection": "best PublicTest epoch (centre crop)" if len(who.valid) else "last epoch",
-        "parameters": fitted["parameters"], "metrics": summary(arrays, fitted["history"]),
-        "machine": fitted["machine"], "resumed": fitted["resumed"],
+        "parameters": fitted["parameters"],
+        "metrics": summary(arrays, fitted["history"]),
+        "machine": fitted["machine"],
+        "resumed": fitted["resumed"],
         "train_seconds": round(sum(r["seconds"] for r in fitted["history"]), 1),
         "predict_seconds": round(fitted["predict_seconds"], 1),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **environment(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **environment(),
     }
     _write_json(folder / "run.json", info)
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -203,17 +219,30 @@ def environment() -> dict:
     """Versions and commit that a run was made with."""
     import torch
     import torchvision
-    return {"versions": {"python": platform.python_version(), "torch": torch.__version__,
-                         "torchvision": torchvision.__version__, "numpy": np.__version__},
-            "commit": _git_commit()}
+
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": np.__version__,
+        },
+        "commit": _git_commit(),
+    }
 
 
 def _git_commit() -> str:
     try:
-        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True,
-                                text=True, timeout=10)
-        dirty = subprocess.run(["git", "status", "--porcelain", "--", "fercompanion"], cwd=ROOT,
-                               capture_output=True, text=True, timeout=10)
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "--", "fercompanion"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     if commit.returncode:
@@ -229,6 +258,7 @@ def _faces(name: str, root: str | None) -> Faces:
 @lru_cache(maxsize=2)
 def _landmarks(name: str, root: str | None):
     from .landmarks import find_landmarks
+
     return find_landmarks(_faces(name, root))
 
 
@@ -239,6 +269,7 @@ def folds(run: Run) -> list[Run]:
 
 def _save_weights(path: Path, state: dict) -> None:
     from safetensors.torch import save_file
+
     save_file({k: v.contiguous() for k, v in state.items()}, path)
 
 

@@ -22,8 +22,16 @@ from .recipes import Recipe
 CHECKPOINT = "checkpoint.pt"
 
 
-def fit(recipe: Recipe, faces: Faces, landmarks: Landmarks | None, parts: Parts, seed: int,
-        folder: str | os.PathLike, machine: Machine | None = None, label: str = "") -> dict:
+def fit(
+    recipe: Recipe,
+    faces: Faces,
+    landmarks: Landmarks | None,
+    parts: Parts,
+    seed: int,
+    folder: str | os.PathLike,
+    machine: Machine | None = None,
+    label: str = "",
+) -> dict:
     """Train one network, select its epoch, and predict.
 
     Parameters
@@ -48,8 +56,11 @@ def fit(recipe: Recipe, faces: Faces, landmarks: Landmarks | None, parts: Parts,
     machine = machine or this_machine()
     torch.backends.cudnn.deterministic = True
     checkpoint = Path(folder) / CHECKPOINT
-    masks = None if recipe.mask == "none" else make_masks(
-        faces, landmarks, recipe.mask, recipe.region_alpha, parts.train)
+    masks = (
+        None
+        if recipe.mask == "none"
+        else make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, parts.train)
+    )
     image, mask = to_stack(faces.images, masks, machine.device)
     labels = torch.as_tensor(faces.labels, device=machine.device)
 
@@ -68,8 +79,18 @@ def fit(recipe: Recipe, faces: Faces, landmarks: Landmarks | None, parts: Parts,
     for epoch in range(len(history), recipe.epochs):
         start = time.perf_counter()
         torch.manual_seed(_mix(seed, epoch + 1))
-        row = train_epoch(model, optimizer, recipe, epoch, image, mask, labels, train, machine,
-                          f"{label or recipe.name} epoch {epoch + 1}/{recipe.epochs}")
+        row = train_epoch(
+            model,
+            optimizer,
+            recipe,
+            epoch,
+            image,
+            mask,
+            labels,
+            train,
+            machine,
+            f"{label or recipe.name} epoch {epoch + 1}/{recipe.epochs}",
+        )
         trained = time.perf_counter() - start
         for name, rows in (("valid", parts.valid), ("test", parts.test)):
             row[f"{name}_accuracy"] = _accuracy(model, image, mask, faces.labels, rows, machine, recipe.crop)
@@ -77,27 +98,44 @@ def fit(recipe: Recipe, faces: Faces, landmarks: Landmarks | None, parts: Parts,
         history.append({"epoch": epoch + 1, **row})
         if not len(parts.valid) or best is None or row["valid_accuracy"] > best["accuracy"]:
             best = {"epoch": epoch + 1, "accuracy": row["valid_accuracy"], "model": _copy(model)}
-        _save(checkpoint, {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                           "history": history, "best": best})
+        _save(
+            checkpoint,
+            {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "history": history,
+                "best": best,
+            },
+        )
 
     start = time.perf_counter()
-    last = predict(model, image[parts.test], None if mask is None else mask[parts.test], machine, recipe.crop)[0]
+    last = predict(
+        model, image[parts.test], None if mask is None else mask[parts.test], machine, recipe.crop
+    )[0]
     model.load_state_dict(best["model"])
     predictions = _final_predictions(model, image, mask, parts, machine, recipe.crop)
     predictions["test_logits_last_epoch"] = last
-    return {"history": history, "predictions": predictions, "selected": best["epoch"], "epochs": len(history),
-            "state": {k: v.cpu() for k, v in best["model"].items()}, "machine": machine.description,
-            "resumed": resumed, "parameters": sum(p.numel() for p in model.parameters()),
-            "predict_seconds": time.perf_counter() - start}
+    return {
+        "history": history,
+        "predictions": predictions,
+        "selected": best["epoch"],
+        "epochs": len(history),
+        "state": {k: v.cpu() for k, v in best["model"].items()},
+        "machine": machine.description,
+        "resumed": resumed,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "predict_seconds": time.perf_counter() - start,
+    }
 
 
-def train_epoch(model, optimizer, recipe: Recipe, epoch: int, image, mask, labels, train, machine: Machine,
-                label: str) -> dict:
+def train_epoch(
+    model, optimizer, recipe: Recipe, epoch: int, image, mask, labels, train, machine: Machine, label: str
+) -> dict:
     """One pass over the training images; returns lr, mean loss and accuracy on the transformed images."""
     model.train()
     anchors = train[torch.randperm(len(train), device=train.device)]
     size = min(recipe.batch_size, len(anchors))
-    batches = anchors[:len(anchors) - len(anchors) % size].split(size)
+    batches = anchors[: len(anchors) - len(anchors) % size].split(size)
     total, hits, seen = 0.0, 0, 0
     loss_of = losses.cross_entropy_and_triplet
     with tqdm(batches, desc=label, unit="batch", leave=False, mininterval=2.0) as bar:
@@ -158,7 +196,7 @@ def draw_triplets(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor,
 
 def _partners(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor):
     """A random other training image of the same class and one of another class for each anchor."""
-    ordered = train[torch.argsort(labels[train], stable=True)]                 # classes in contiguous blocks
+    ordered = train[torch.argsort(labels[train], stable=True)]  # classes in contiguous blocks
     counts = torch.bincount(labels[train], minlength=int(labels.max()) + 1)
     first, count = (counts.cumsum(0) - counts)[labels[rows]], counts[labels[rows]]
     lot = torch.rand(2, len(rows), device=rows.device, dtype=torch.float64)
@@ -176,8 +214,13 @@ def make_optimizer(model, recipe: Recipe):
     """The recipe's optimiser over all parameters."""
     if recipe.optimizer != "sgd":
         raise ValueError(f"optimizer={recipe.optimizer!r}: choose sgd")
-    return torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum,
-                           weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
 
 
 def _final_predictions(model, image, mask, parts: Parts, machine: Machine, crop: int) -> dict:

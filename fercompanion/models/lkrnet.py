@@ -43,8 +43,16 @@ class VGG19(nn.Module):
     head : sizes of the two fully connected layers before the classifier (Sect. 3.2).
     """
 
-    def __init__(self, num_classes: int = 7, local: bool = False, mask_at: str = "conv5_4", width: float = 1.0,
-                 dropout: float = 0.5, batch_norm: bool = True, head: tuple[int, int] = (4096, 256)):
+    def __init__(
+        self,
+        num_classes: int = 7,
+        local: bool = False,
+        mask_at: str = "conv5_4",
+        width: float = 1.0,
+        dropout: float = 0.5,
+        batch_norm: bool = True,
+        head: tuple[int, int] = (4096, 256),
+    ):
         super().__init__()
         if mask_at not in MASK_PLACES:
             raise ValueError(f"mask_at={mask_at!r}: choose from {', '.join(MASK_PLACES)}")
@@ -52,15 +60,19 @@ class VGG19(nn.Module):
         channels = [tuple(int(c * width) for c in block) for block in BLOCKS]
         cut = {"conv3_4": 3, "conv4_4": 4, "conv5_4": 5, "pool5": 6}[mask_at]
         # Pool k opens the stage that follows block k, so that a stage ends in the map before its pool.
-        stages = [_stage(channels[k - 1][-1] if k else 3, block, pool=k > 0, batch_norm=batch_norm)
-                  for k, block in enumerate(channels)] + [nn.MaxPool2d(2)]
+        stages = [
+            _stage(channels[k - 1][-1] if k else 3, block, pool=k > 0, batch_norm=batch_norm)
+            for k, block in enumerate(channels)
+        ] + [nn.MaxPool2d(2)]
         self.trunk = nn.Sequential(*stages[:cut])
         branches = ["global", "local"] if local else ["global"]
         # Branches share the trunk; whatever follows p is theirs alone ("not shared", Sect. 3.1).
         self.tails = nn.ModuleDict()
         for branch in branches:
-            own = [_stage(channels[k - 1][-1], channels[k], pool=True, batch_norm=batch_norm)
-                   for k in range(cut, 5)]
+            own = [
+                _stage(channels[k - 1][-1], channels[k], pool=True, batch_norm=batch_norm)
+                for k in range(cut, 5)
+            ]
             self.tails[branch] = nn.Sequential(*own, *([nn.MaxPool2d(2)] if cut < 6 else []))
         wide, narrow = (max(int(n * width), 16) for n in head)
         self.heads = nn.ModuleDict({b: _head(channels[-1][-1], wide, narrow, dropout) for b in branches})
@@ -69,13 +81,13 @@ class VGG19(nn.Module):
     def forward(self, image: torch.Tensor, mask: torch.Tensor | None = None) -> Output:
         """image (B, 1, H, W) in 0-1 and, for a local branch, mask (B, 1, H, W) -> Output."""
         p = self.trunk(image.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
-        maps = {"global": p}                                       # p: (B, 512, 2, 2) for conv5_4 and 44 x 44
+        maps = {"global": p}  # p: (B, 512, 2, 2) for conv5_4 and 44 x 44
         if "local" in self.tails:
             if mask is None:
                 raise ValueError("this network has a local branch: give it a key-region mask")
-            maps["local"] = p * downsample(mask, *p.shape[2:]).to(p.dtype)                          # Eq. 4
-        features = {b: self.heads[b](self.tails[b](m).mean((2, 3))) for b, m in maps.items()}    # (B, 256)
-        branches = tuple(self.classifiers[b](f) for b, f in features.items())                    # (B, K) each
+            maps["local"] = p * downsample(mask, *p.shape[2:]).to(p.dtype)  # Eq. 4
+        features = {b: self.heads[b](self.tails[b](m).mean((2, 3))) for b, m in maps.items()}  # (B, 256)
+        branches = tuple(self.classifiers[b](f) for b, f in features.items())  # (B, K) each
         embedding = F.normalize(features["global"].float(), dim=1)
         return Output(_fuse(branches), embedding, branches)
 
@@ -91,8 +103,8 @@ class Conv3x3(nn.Conv2d):
         if x.device.type != "cpu" or x.shape[2] > 2 or x.shape[3] > 2:
             return super().forward(x)
         windows = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).unfold(1, 3, 1).unfold(2, 3, 1)
-        rows = windows.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)            # (B H W, 9 C)
-        weight = self.weight.permute(0, 2, 3, 1).flatten(1)                          # (C', 9 C)
+        rows = windows.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)  # (B H W, 9 C)
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # (C', 9 C)
         return F.linear(rows, weight, self.bias).unflatten(0, (len(x), *x.shape[2:])).permute(0, 3, 1, 2)
 
 
@@ -121,7 +133,8 @@ def _fuse(branches: tuple[torch.Tensor, ...]) -> torch.Tensor:
     if len(branches) == 1:
         return branches[0]
     return torch.stack([b.float().log_softmax(1) for b in branches]).logsumexp(0) - torch.log(
-        torch.tensor(float(len(branches))))
+        torch.tensor(float(len(branches)))
+    )
 
 
 def _stage(before: int, block: tuple[int, ...], pool: bool, batch_norm: bool) -> nn.Sequential:
@@ -135,6 +148,10 @@ def _stage(before: int, block: tuple[int, ...], pool: bool, batch_norm: bool) ->
 
 
 def _head(features: int, wide: int, narrow: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(features, wide), nn.ReLU(inplace=True), nn.Dropout(dropout),
-                         nn.Linear(wide, narrow), nn.ReLU(inplace=True))
-
+    return nn.Sequential(
+        nn.Linear(features, wide),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Linear(wide, narrow),
+        nn.ReLU(inplace=True),
+    )

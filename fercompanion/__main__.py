@@ -1,0 +1,194 @@
+"""Command line: python -m fercompanion doctor | landmarks | train | sweep | predict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import plans, runs
+from .data import NAMES, DataError, load_faces
+from .recipes import ARMS, OURS, PAPER, PAPER_CK, arm, sources
+
+EXAMPLES = """examples:
+  python -m fercompanion doctor                     what data is here, and is it sound?
+  python -m fercompanion landmarks --data fer2013   find the faces' landmarks once, for all later runs
+  python -m fercompanion train --arm lkrnet         train LKRNet on the demo faces
+  python -m fercompanion train --arm lkrnet --data fer2013 --recipe ours --set epochs=10 --profile mine
+  python -m fercompanion sweep --profile paper --dry-run
+  python -m fercompanion predict photo.jpg
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (DataError, ValueError, FloatingPointError) as error:
+        print(f"fercompanion {options.command}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("\nstopped; finished epochs are kept: the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        "python -m fercompanion",
+        description="Companion to four facial-expression-recognition papers.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--root", help="folder that holds the licensed data sets (default: $FERCOMPANION_DATA)")
+
+    def command(name, run, help, parents=(data,)):
+        sub = commands.add_parser(name, help=help, description=help, parents=list(parents))
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("doctor", doctor, "say which data sets are here, their counts, copies and faults")
+    sub.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)} (default: all)")
+
+    sub = command("landmarks", landmarks, "find MTCNN boxes and landmarks and keep them in the cache")
+    sub.add_argument("--data", default="demo", help=f"data set: {', '.join(NAMES)} (default: demo)")
+    sub.add_argument("--batch-size", type=int, default=128, help="images at once; changes the speed alone")
+
+    sub = command("train", train, "train one network and archive the run")
+    sub.add_argument("--arm", default="lkrnet", choices=ARMS, metavar="ARM", help=f"one of {', '.join(ARMS)}")
+    sub.add_argument(
+        "--recipe", default="demo", metavar="R", help=f"one of {', '.join(RECIPES)} (default: demo)"
+    )
+    sub.add_argument("--data", default="demo", help=f"data set: {', '.join(NAMES)} (default: demo)")
+    sub.add_argument(
+        "--protocol", help="official, subject, sequence or frame (default: official, subject on CK+)"
+    )
+    sub.add_argument("--fold", type=int, default=1, help="which fold, from 1 (default: 1)")
+    sub.add_argument("--folds", type=int, default=10, help="of how many (default: 10)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"
+    )
+    sub.add_argument(
+        "--name", help="name of a recipe changed by --set (default: the recipe's, with -changed)"
+    )
+    sub.add_argument("--profile", default="mine", help="folder below results/ (default: mine)")
+    sub.add_argument("--show", action="store_true", help="print the recipe with its sources and stop")
+
+    sub = command("sweep", sweep, "train all runs of a profile that are not archived yet")
+    sub.add_argument("--profile", default="demo", help=f"one of {', '.join(plans.PROFILES)} (default: demo)")
+    sub.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+    sub = command("predict", predict, "tell the expression of the faces in photos")
+    sub.add_argument("images", nargs="+", help="image files")
+    sub.add_argument(
+        "--run", dest="folder", help="folder of a finished run with weights (default: the demo LKRNet)"
+    )
+    return top
+
+
+RECIPES = {
+    "demo": plans.PROFILES["demo"].recipe,
+    "short": plans.PROFILES["paper-cpu"].recipe,
+    "ours": OURS,
+    "paper": PAPER,
+    "paper-ck": PAPER_CK,
+}
+
+
+def doctor(options) -> int:
+    from .doctor import doctor as examine
+
+    return examine(options.names, options.root)
+
+
+def landmarks(options) -> int:
+    from .landmarks import STAGES, find_landmarks
+
+    faces = load_faces(options.data, options.root)
+    found = find_landmarks(faces, batch_size=options.batch_size)
+    print(f"{faces.name}: {len(found)} faces, {100 * found.detected.mean():.1f} % found by MTCNN")
+    for number, stage in enumerate(STAGES):
+        print(f"  {stage:26}{(found.stage == number).sum():7d}")
+    return 0
+
+
+def train(options) -> int:
+    if options.recipe not in RECIPES:
+        raise DataError(f"there is no recipe {options.recipe!r}; the recipes are {', '.join(RECIPES)}")
+    recipe = arm(RECIPES[options.recipe], options.arm)
+    if options.set:
+        name = options.name or f"{RECIPES[options.recipe].name}_changed"
+        recipe = arm(changed(RECIPES[options.recipe], options.set, name), options.arm)
+    if options.show:
+        for field, value, source in sources(recipe):
+            print(f"{field:16} {value!s:12} {source}")
+        return 0
+    protocol = options.protocol or ("subject" if options.data in ("demo-ck", "ckplus") else "official")
+    folds = (options.fold - 1, options.folds) if protocol != "official" else (0, 1)
+    if not 0 <= folds[0] < folds[1]:
+        raise DataError(f"--fold {options.fold}: expected 1 to {options.folds}")
+    run = runs.Run(recipe, options.data, protocol, *folds, options.seed)
+    result = runs.find(run, options.profile)
+    if result is None:
+        result = runs.train_run(run, options.profile, options.root, recipe.name)
+    else:
+        print("archived already; RETRAIN=1 trains it anew into a folder of its own")
+    for name, value in result.info["metrics"].items():
+        print(f"{name:24}{value:7.2f} %")
+    print(f"epoch {result.info['selected_epoch']} of {result.info['epochs']}: {result.info['selection']}")
+    print(f"written to {result.folder}")
+    return 0
+
+
+def changed(recipe, assignments: list[str], name: str):
+    """The recipe with fields set from FIELD=VALUE texts, read as the type of the field."""
+    from dataclasses import replace
+
+    for text in assignments:
+        field, _, value = text.partition("=")
+        old = getattr(recipe, field, None)
+        if old is None or field == "name":
+            raise DataError(f"--set {text}: there is no field {field!r}; train --show lists them")
+        try:
+            if isinstance(old, bool):
+                new = {"true": True, "false": False, "1": True, "0": False}[value.lower()]
+            else:
+                new = type(old)(value)
+        except (KeyError, ValueError):
+            raise DataError(f"--set {text}: expected a value like {old!r}") from None
+        recipe = replace(recipe, **{field: new})
+    return replace(recipe, name=name)
+
+
+def sweep(options) -> int:
+    plan = plans.profile(options.profile)
+    wanted = plans.all_runs(plan)
+    missing = [run for run in wanted if runs.find(run, plan.name) is None]
+    print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(wanted) - len(missing)} archived")
+    for run in missing:
+        print(f"  {run}  ({run.recipe.epochs} epochs)")
+    if not options.dry_run:
+        runs.complete(wanted, plan.name, options.root)
+        print(f"all runs are in {runs.results_folder(plan.name)}")
+    return 0
+
+
+def predict(options) -> int:
+    from .photo import read_expressions
+
+    folder = Path(options.folder) if options.folder else runs.results_folder("demo") / DEMO_RUN.where
+    for path in options.images:
+        for face in read_expressions(path, folder):
+            print(f"{path}: {face}")
+    return 0
+
+
+DEMO_RUN = plans.wild_runs(plans.PROFILES["demo"], ("lkrnet",))[0]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Grad-CAM on networks that take an image and a mask, through the grad-cam package."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from .augment import centre_crop
+from .data import Faces
+from .landmarks import Landmarks
+from .models import build_model
+from .predict import gather, make_masks, to_stack
+from .recipes import Recipe
+from .regions import key_region_mask
+
+
+class OneInput(nn.Module):
+    """A network seen as a function of one stack (B, 1 or 2, H, W), as grad-cam wants it, returning logits."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, stack: torch.Tensor) -> torch.Tensor:
+        return self.model(stack[:, :1], stack[:, 1:] if stack.shape[1] > 1 else None).logits
+
+
+def trained_model(recipe: Recipe, weights: dict, num_classes: int) -> nn.Module:
+    """The recipe's network with given weights, in evaluation mode.
+
+    Raises
+    ------
+    RuntimeError
+        The weights are another network's; names the first keys that differ.
+    """
+    model = build_model(recipe.model, num_classes, **recipe.model_options())
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def grad_cam(
+    model: nn.Module,
+    recipe: Recipe,
+    faces: Faces,
+    landmarks: Landmarks | None,
+    rows: np.ndarray,
+    block: int = 4,
+    batch_size: int = 64,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grad-CAM of the predicted class.
+
+    Parameters
+    ----------
+    rows : int (n,), images of `faces`.
+    block : 1-5, the block of VGG19 whose last map is weighted.  On 44 x 44 crops block 4's is 5 x 5 and block
+        5's only 2 x 2, too coarse to tell an eye from a mouth.
+
+    Returns
+    -------
+    cams : float32 (n, s, s) in 0-1, one heat map a centre crop of side s = ``recipe.crop``.
+    predicted : int64 (n,)
+    """
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    masks = (
+        None
+        if recipe.mask == "none"
+        else make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, faces.where("Training"))[rows]
+    )
+    image, mask = to_stack(faces.images[rows], masks, "cpu")
+    layer = model.trunk[block - 1]
+    # No `with`: on leaving, the package's context manager swallows IndexError.
+    cam = GradCAM(model=OneInput(model.float().cpu().eval()), target_layers=[layer])
+    cams, predicted = [], []
+    try:
+        for part in torch.arange(len(rows)).split(batch_size):
+            stack = centre_crop(gather(image, mask, part), recipe.crop)
+            with torch.no_grad():
+                top = cam.model(stack).argmax(1)
+            cams.append(cam(stack, targets=[ClassifierOutputTarget(int(k)) for k in top]))
+            predicted.append(top)
+    finally:
+        cam.activations_and_grads.release()
+    return np.concatenate(cams).astype(np.float32), torch.cat(predicted).numpy()
+
+
+def mass_in_regions(
+    cams: np.ndarray, landmarks: Landmarks, rows: np.ndarray, size: int = 48, alpha: float = 0.3
+) -> np.ndarray:
+    """Share of each heat map's mass that lies in the face's key regions, float (n,); claim of Sect. 4.3.3.
+
+    A map that is zero everywhere has no share: nan.
+    """
+    crop = cams.shape[-1]
+    masks = key_region_mask(landmarks.points[rows], landmarks.boxes[rows], size, alpha)
+    inside = centre_crop(torch.as_tensor(masks)[:, None], crop)[:, 0].numpy() > 0
+    total = cams.sum((1, 2), dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, (cams * inside).sum((1, 2)) / total, np.nan)
+
+
+def class_means(cams: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Mean heat map of each class, float32 (K, s, s): shows no face, so that it may be published."""
+    return np.stack(
+        [
+            cams[labels == k].mean(0) if (labels == k).any() else np.zeros(cams.shape[1:], np.float32)
+            for k in range(n_classes)
+        ]
+    )

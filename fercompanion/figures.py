@@ -1,0 +1,362 @@
+"""Drawings of the papers' figures, in one style; saved as PDF and PNG, with the numbers as CSV beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from .augment import black_blocks, centre_crop, random_crop, random_flip
+from .data import Faces
+from .landmarks import Landmarks
+from .regions import key_region_mask
+from .runs import ROOT
+from .tables import TITLES, Tested
+
+STYLE = Path(__file__).with_name("paper.mplstyle")
+CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#555555")
+"""Okabe and Ito's palette, one colour a class."""
+CLASS_MARKERS = "osD^vP*"
+
+
+def use_style() -> None:
+    """Switch matplotlib to the project's style."""
+    plt.style.use(STYLE)
+
+
+def save(figure, profile: str, name: str, note: str = "", table: pd.DataFrame | None = None) -> Path:
+    """Write figures/<profile>/<name>.pdf and .png, and .csv if there is a table.
+
+    Parameters
+    ----------
+    note : printed small under the figure: data, epochs, n, protocol.
+    """
+    folder = ROOT / "figures" / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    if figure is not None:
+        if note:
+            # Below the axes: savefig's tight box takes it in.
+            figure.text(0.5, -0.02, note, ha="center", va="top", fontsize=7, color="0.4", wrap=True)
+        figure.savefig(folder / f"{name}.png")
+        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    if table is not None:
+        table.to_csv(folder / f"{name}.csv")
+    return folder / name
+
+
+def class_rows(faces: Faces, per_class: int, rng: np.random.Generator, allowed=None) -> np.ndarray:
+    """Random image indices (K, per_class), a row a class."""
+    pool = np.arange(len(faces)) if allowed is None else allowed
+    return np.stack(
+        [
+            rng.choice(pool[faces.labels[pool] == k], per_class, replace=False)
+            for k in range(len(faces.classes))
+        ]
+    )
+
+
+def face_grid(faces: Faces, rows: np.ndarray, title: str, axes) -> None:
+    """Samples by class (Fig. 4): one row of `rows` a class, drawn as one picture on `axes`."""
+    grid = np.concatenate([np.concatenate(list(faces.images[r]), 1) for r in rows])
+    axes.imshow(grid, vmin=0, vmax=255)
+    axes.set_yticks(np.arange(len(rows)) * 48 + 24, faces.classes)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.set_title(title)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def key_regions(faces: Faces, landmarks: Landmarks, rows: np.ndarray, alpha: float = 0.3):
+    """Fig. 2: for one face a class, the image with landmarks and box, its mask, and the two multiplied."""
+    masks = key_region_mask(landmarks.points[rows], landmarks.boxes[rows], 48, alpha)
+    figure, axes = plt.subplots(3, len(rows), figsize=(1.05 * len(rows), 3.5))
+    for column, (row, mask) in enumerate(zip(rows, masks, strict=True)):
+        image = faces.images[row]
+        axes[0, column].imshow(image, vmin=0, vmax=255)
+        axes[0, column].plot(*landmarks.points[row].T, "+", color="#E69F00", ms=5, mew=1.2)
+        x1, y1, x2, y2 = landmarks.boxes[row]
+        axes[0, column].add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec="#56B4E9", lw=1))
+        axes[0, column].set(xlim=(-0.5, 47.5), ylim=(47.5, -0.5))
+        axes[1, column].imshow(mask, vmin=0, vmax=1, cmap="viridis")
+        axes[2, column].imshow(image * mask, vmin=0, vmax=255)
+        axes[0, column].set_title(faces.classes[faces.labels[row]])
+    for ax, label in zip(axes[:, 0], ("MTCNN", "weights, Eq. 3", "image × weights"), strict=True):
+        ax.set_ylabel(label)
+    _bare(axes)
+    return figure
+
+
+def preprocessing(face: np.ndarray, mask: np.ndarray, seed: int = 0):
+    """Fig. 5: resize, random 44 x 44 crop, flip, 3 x 3 black block; the mask moves along below."""
+    import torch
+
+    torch.manual_seed(seed)
+    stack = torch.stack([torch.as_tensor(face).float() / 255, torch.as_tensor(mask)])[None]
+    steps = [("48 × 48", stack)]
+    steps.append(("random 44 × 44 crop", random_crop(stack, 44)))
+    steps.append(("flip (p = 0.5)", random_flip(steps[-1][1], 1.0)))
+    steps.append(("3 × 3 black block", black_blocks(steps[-1][1], 1, 3)))
+    steps.append(("test: centre crop", centre_crop(stack, 44)))
+    figure, axes = plt.subplots(2, len(steps), figsize=(1.5 * len(steps), 3.1))
+    for column, (title, s) in enumerate(steps):
+        axes[0, column].imshow(s[0, 0], vmin=0, vmax=1)
+        axes[1, column].imshow(s[0, 1], vmin=0, vmax=1, cmap="viridis")
+        axes[0, column].set_title(title)
+    axes[0, 0].set_ylabel("image")
+    axes[1, 0].set_ylabel("mask")
+    _bare(axes)
+    return figure
+
+
+def architecture(model, crop: int = 44):
+    """Fig. 1: the two branches with the sizes of their maps, read off a forward pass."""
+    import torch
+
+    sizes = {}
+    hooks = [
+        m.register_forward_hook(lambda _, __, out, name=name: sizes.__setitem__(name, tuple(out.shape[1:])))
+        for name, m in model.named_modules()
+        if name
+    ]
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 1, crop, crop), torch.zeros(1, 1, crop, crop))
+    for hook in hooks:
+        hook.remove()
+    blocks = [f"block {k + 1}\n{_size(sizes[f'trunk.{k}'])}" for k in range(len(model.trunk))]
+    figure, ax = plt.subplots(figsize=(9.2, 3.0))
+    x = _chain(ax, 0.0, 0.62, [f"image\n1×{crop}×{crop}", *blocks])
+    _arrow(ax, x - 0.35, 0.62, x, 0.95)
+    _arrow(ax, x - 0.35, 0.62, x, 0.2)
+    p = f"p: {_size(sizes[f'trunk.{len(model.trunk) - 1}'])}"
+    for y, branch, first, colour in (
+        (0.95, "global", p, "#DCE9F5"),
+        (0.2, "local", "p′ = p ⊙ M(p)↓\nEq. 4", "#FBE3D2"),
+    ):
+        linear = [m for name, m in model.heads[branch].named_children() if isinstance(m, torch.nn.Linear)]
+        steps = [
+            first,
+            *[f"FC {m.out_features}" for m in linear],
+            f"FC {model.classifiers[branch].out_features}\nCE",
+        ]
+        end = _chain(ax, x, y, steps, colour)
+        ax.text(end - 0.05, y, f"{branch} branch", va="center", fontsize=8)
+    _box(ax, x - 0.35, -0.25, "MTCNN mask M\n" + f"1×{crop}×{crop}", "#E8F3EC")
+    _arrow(ax, x + 0.1, -0.17, x + 0.42, 0.06)
+    ax.text(
+        x + 2.9,
+        0.58,
+        "+ λ · triplet on the 256-d\nglobal feature (unit length)",
+        ha="center",
+        va="center",
+        fontsize=8,
+    )
+    ax.set(xlim=(-0.6, x + 5.4), ylim=(-0.5, 1.25))
+    ax.axis("off")
+    return figure
+
+
+def layers(model):
+    """Fig. 3: the layers of the modified VGG19 in order, read off the modules."""
+    from torch import nn
+
+    names = []
+    for module in [
+        *model.trunk.modules(),
+        *model.tails["global"].modules(),
+        *model.heads["global"].modules(),
+    ]:
+        if isinstance(module, nn.Conv2d):
+            names.append(f"Conv3-{module.out_channels}")
+        elif isinstance(module, nn.MaxPool2d):
+            names.append("Maxpool")
+        elif isinstance(module, nn.Linear):
+            names.append(f"FC {module.out_features}")
+    names.append(f"FC {model.classifiers['global'].out_features}")
+    rows = 6
+    figure, ax = plt.subplots(figsize=(7.2, 2.4))
+    for number, name in enumerate(names):
+        column, row = divmod(number, rows)
+        row = row if column % 2 == 0 else rows - 1 - row  # a snake, as in the paper
+        colour = "#DCE9F5" if name.startswith("Conv") else "#FBE3D2" if name == "Maxpool" else "#E8F3EC"
+        _box(ax, column * 1.5, -row * 0.5, name, colour)
+        if number + 1 < len(names):
+            if number % rows == rows - 1:
+                _arrow(ax, column * 1.5 + 0.42, -row * 0.5, column * 1.5 + 1.08, -row * 0.5)
+            else:
+                down = -1 if column % 2 == 0 else 1
+                _arrow(ax, column * 1.5, -row * 0.5 + 0.14 * down, column * 1.5, -row * 0.5 + 0.36 * down)
+    ax.set(xlim=(-0.6, 1.5 * ((len(names) - 1) // rows) + 0.6), ylim=(-0.5 * rows + 0.2, 0.3))
+    ax.axis("off")
+    return figure
+
+
+def curves(tested: dict[str, Tested], part: str, ylabel: str):
+    """Fig. 9: accuracy against epochs for each arm, mean over seeds or folds with their range."""
+    figure, ax = plt.subplots(figsize=(4.8, 3.0))
+    for (arm, t), style in zip(
+        tested.items(), ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), "-", "--"), strict=False
+    ):
+        lines = np.stack([r.history[f"{part}_accuracy"] for r in t.results])
+        epochs = t.results[0].history["epoch"]
+        (line,) = ax.plot(epochs, lines.mean(0), ls=style, label=TITLES[arm])
+        if len(lines) > 1:
+            ax.fill_between(epochs, lines.min(0), lines.max(0), alpha=0.12, color=line.get_color(), lw=0)
+    ax.set(xlabel="epoch", ylabel=ylabel)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(loc="lower right")
+    return figure
+
+
+def embeddings(
+    points: dict[str, np.ndarray], labels: np.ndarray, classes: tuple[str, ...], titles: dict[str, str]
+):
+    """Fig. 6: UMAP of the test embeddings, one panel an arm.
+
+    Parameters
+    ----------
+    points : arm -> float (n, 2).
+    titles : arm -> title of its panel.
+    """
+    figure, axes = plt.subplots(1, len(points), figsize=(2.7 * len(points), 3.1), squeeze=False)
+    size = float(np.clip(6000 / len(labels), 2, 14))
+    for ax, (arm, xy) in zip(axes[0], points.items(), strict=True):
+        for k, name in enumerate(classes):
+            own = labels == k
+            ax.scatter(
+                *xy[own].T, s=size, c=CLASS_COLOURS[k], marker=CLASS_MARKERS[k], lw=0, alpha=0.75, label=name
+            )
+        ax.set_title(titles[arm])
+    _bare(axes)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(classes),
+        markerscale=14 / size if size < 8 else 1.5,
+        handletextpad=0.1,
+        columnspacing=1.0,
+    )
+    return figure
+
+
+def confusions(matrices: dict[str, np.ndarray], classes: tuple[str, ...]):
+    """Fig. 7: confusion matrices, rows normalised to per cent, with the counts that make 100 %."""
+    figure, axes = plt.subplots(1, len(matrices), figsize=(3.9 * len(matrices), 3.7), squeeze=False)
+    for ax, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+        n = matrix.sum(1)
+        share = 100 * matrix / np.maximum(n, 1)[:, None]
+        picture = ax.imshow(share, vmin=0, vmax=100, cmap="Blues")
+        for i, j in np.ndindex(*share.shape):
+            ax.text(
+                j,
+                i,
+                f"{share[i, j]:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if share[i, j] > 55 else "black",
+            )
+        ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+        ax.set_yticks(range(len(classes)), [f"{c} ({k:.0f})" for c, k in zip(classes, n, strict=True)])
+        ax.set(title=title, xlabel="predicted", ylabel="true (n)")
+        ax.spines[:].set_visible(False)
+    figure.colorbar(picture, ax=axes[0, -1], label="% of the true class", shrink=0.8)
+    return figure
+
+
+def heatmaps(images: np.ndarray, cams: dict[str, np.ndarray], titles: list[str]):
+    """Fig. 8: each image beside its Grad-CAM from several networks.
+
+    Parameters
+    ----------
+    images : uint8 (n, s, s), the crops that the networks saw.
+    cams : network's title -> float32 (n, s, s) in 0-1.
+    titles : one a column.
+    """
+    from pytorch_grad_cam.utils.image import show_cam_on_image
+
+    figure, axes = plt.subplots(
+        1 + len(cams), len(images), figsize=(1.1 * len(images), 1.15 * (1 + len(cams)) + 0.3)
+    )
+    gray = np.repeat((images / 255).astype(np.float32)[..., None], 3, -1)
+    for column, image in enumerate(gray):
+        axes[0, column].imshow(image)
+        axes[0, column].set_title(titles[column], fontsize=8)
+        for row, maps in enumerate(cams.values(), 1):
+            axes[row, column].imshow(
+                show_cam_on_image(image, maps[column].astype(np.float32), use_rgb=True, image_weight=0.55)
+            )
+    for ax, label in zip(axes[:, 0], ("face", *cams), strict=True):
+        ax.set_ylabel(label)
+    _bare(axes)
+    return figure
+
+
+def mean_heatmaps(means: dict[str, np.ndarray], classes: tuple[str, ...]):
+    """Grad-CAM averaged over the test images of each class: what may be shown of licensed faces."""
+    figure, axes = plt.subplots(
+        len(means), len(classes), figsize=(1.1 * len(classes), 1.15 * len(means) + 0.3), squeeze=False
+    )
+    for row, (title, maps) in enumerate(means.items()):
+        for column, name in enumerate(classes):
+            picture = axes[row, column].imshow(maps[column], vmin=0, vmax=1, cmap="viridis")
+            if row == 0:
+                axes[row, column].set_title(name)
+        axes[row, 0].set_ylabel(title)
+    _bare(axes)
+    figure.colorbar(picture, ax=axes, label="mean Grad-CAM", shrink=0.9)
+    return figure
+
+
+def detection_rates(table: pd.DataFrame):
+    """Share of faces that MTCNN finds, by class and split (rows and columns of the table), in per cent."""
+    figure, ax = plt.subplots(figsize=(5.2, 2.6))
+    table.plot.bar(ax=ax, width=0.8, rot=30)
+    ax.set(ylabel="faces found by MTCNN, %", xlabel="", ylim=(min(80, table.min().min() - 2), 100.5))
+    ax.legend(loc="lower right", ncols=3, framealpha=0.85, frameon=True)
+    return figure
+
+
+def _bare(axes) -> None:
+    """No ticks and no frame."""
+    for ax in np.ravel(axes):
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _chain(ax, x: float, y: float, texts: list[str], colour: str = "#F2F2F2") -> float:
+    """Boxes from left to right with arrows between; returns the x of the next box."""
+    for number, text in enumerate(texts):
+        if number:
+            _arrow(ax, x - 0.55, y, x - 0.42, y)
+        _box(ax, x, y, text, colour)
+        x += 0.97
+    return x
+
+
+def _box(ax, x: float, y: float, text: str, colour: str) -> None:
+    ax.text(
+        x,
+        y,
+        text,
+        ha="center",
+        va="center",
+        fontsize=7.5,
+        bbox={"boxstyle": "round,pad=0.35", "fc": colour, "ec": "0.45", "lw": 0.7},
+    )
+
+
+def _arrow(ax, x1: float, y1: float, x2: float, y2: float) -> None:
+    ax.annotate(
+        "",
+        (x2, y2),
+        (x1, y1),
+        arrowprops={"arrowstyle": "-|>", "lw": 0.8, "color": "0.3", "shrinkA": 0, "shrinkB": 0},
+    )

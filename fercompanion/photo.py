@@ -1,0 +1,131 @@
+"""Expressions in photos: MTCNN finds the faces, a trained run's network reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .augment import ten_crop
+from .data import DataError
+from .explain import trained_model
+from .landmarks import Detector, find_all
+from .recipes import Recipe
+from .regions import key_region_mask
+from .runs import Result
+
+LARGEST = 1600
+"""Photos are reduced to this many pixels on the longer side before detection."""
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face of a photo and what the network says of it.
+
+    Attributes
+    ----------
+    box : x1 y1 x2 y2 in pixels of the photo (after reduction to `LARGEST`).
+    image : uint8 (48, 48), what the network saw.
+    points : float32 (5, 2), landmarks in pixels of `image`.
+    probabilities : class -> probability, most likely first.
+    """
+
+    box: tuple[float, float, float, float]
+    image: np.ndarray
+    points: np.ndarray
+    probabilities: dict[str, float]
+
+    def __str__(self) -> str:
+        best = ", ".join(f"{name} {100 * p:.0f} %" for name, p in list(self.probabilities.items())[:3])
+        x1, y1, x2, y2 = self.box
+        return f"face at {x1:.0f},{y1:.0f} to {x2:.0f},{y2:.0f}: {best}"
+
+
+def load_run(folder: str | Path) -> Result:
+    """A finished run from its folder.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    path = Path(folder) / "run.json"
+    if not path.is_file():
+        raise DataError(
+            f"{folder}: no finished run here; train one: python -m fercompanion sweep --profile demo"
+        )
+    return Result(json.loads(path.read_text()), path.parent)
+
+
+def read_photo(path: str | Path) -> Image.Image:
+    """A photo, turned upright, RGB, at most `LARGEST` pixels long."""
+    try:
+        with Image.open(path) as opened:
+            photo = ImageOps.exif_transpose(opened).convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: not a readable image ({error}); save it as JPEG or PNG") from None
+    photo.thumbnail((LARGEST, LARGEST))
+    return photo
+
+
+def read_expressions(path: str | Path, folder: str | Path) -> list[Face]:
+    """Find the faces of a photo and read their expressions with the run in `folder` (TenCrop).
+
+    Parameters
+    ----------
+    path : image file.
+    folder : a finished run's folder with its weights.
+
+    Returns
+    -------
+    list of Face
+        Largest first.
+
+    Raises
+    ------
+    DataError
+        The file is no image, no face is found in it, or the run is missing.
+    """
+    result = load_run(folder)
+    recipe, classes = Recipe(**result.info["recipe"]), result.info["classes"]
+    model = trained_model(recipe, result.weights(), len(classes))
+    photo = read_photo(path)
+    found = find_all(np.asarray(photo), Detector())
+    if not found:
+        raise DataError(f"{path}: MTCNN finds no face; try a larger or brighter picture")
+    faces = []
+    for box, points in sorted(found, key=lambda f: -(f[0][2] - f[0][0]) * (f[0][3] - f[0][1])):
+        image, corner, scale = cut_out(photo, box)
+        points, inner = (points - corner) * scale, (box.reshape(2, 2) - corner) * scale
+        mask = key_region_mask(points[None], inner.reshape(1, 4), 48, recipe.region_alpha)
+        stack = torch.cat([torch.as_tensor(image)[None, None] / 255.0, torch.as_tensor(mask)[:, None]], 1)
+        ten = ten_crop(stack.float(), recipe.crop).flatten(0, 1)
+        with torch.no_grad():
+            p = model(ten[:, :1], ten[:, 1:]).logits.mean(0).softmax(0).numpy()
+        order = np.argsort(-p)
+        faces.append(Face(tuple(map(float, box)), image, points.astype(np.float32),
+                          {classes[k]: float(p[k]) for k in order}))  # fmt: skip
+    return faces
+
+
+def cut_out(photo: Image.Image, box: np.ndarray, room: float = 0.1) -> tuple[np.ndarray, np.ndarray, float]:
+    """The square round a face with `room` on each side, as the data sets frame theirs.
+
+    Returns
+    -------
+    image : uint8 (48, 48), gray.
+    corner : float (2,), x and y of its top-left corner in the photo.
+    scale : pixels of the cut-out per pixel of the photo.
+    """
+    centre, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max()) * (1 + 2 * room)
+    corner = centre - side / 2
+    square = photo.convert("L").transform(
+        (192, 192), Image.Transform.EXTENT, (*corner, *(corner + side)), Image.Resampling.BICUBIC
+    )
+    return np.asarray(square.resize((48, 48), Image.Resampling.BOX)), corner, 48 / side

@@ -1,0 +1,275 @@
+"""Tables from archived runs, as pandas frames: accuracies, recalls, paired differences; ours beside the papers'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from . import evaluate
+from .papers import METHODS, published_gains, published_recalls
+from .plans import arm_of
+from .runs import Result, Run
+
+TITLES = {
+    "vgg19": "VGG19",
+    "baseline1": "Baseline 1",
+    "baseline2": "Baseline 2",
+    "lkrnet": "LKRNet",
+    "lkrnet-lambda0": "LKRNet, λ = 0",
+    "lkrnet-lambda0.1": "LKRNet, λ = 0.1",
+    "lkrnet-lambda0.4": "LKRNet, λ = 0.4",
+    "lkrnet-shuffled-mask": "LKRNet, shuffled masks",
+    "lkrnet-mean-mask": "LKRNet, mean mask",
+}
+"""Arm -> name in tables and figures."""
+
+PAIRS = (
+    ("baseline1", "vgg19"),
+    ("baseline2", "vgg19"),
+    ("lkrnet", "vgg19"),
+    ("lkrnet", "baseline1"),
+    ("lkrnet", "baseline2"),
+    ("lkrnet", "lkrnet-lambda0.4"),
+    ("lkrnet", "lkrnet-shuffled-mask"),
+    ("lkrnet", "lkrnet-mean-mask"),
+)
+"""Comparisons of Sect. 4.3.4, and those of the controls."""
+
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """Test predictions of one arm: all its seeds, and folds pooled so that each image counts once a seed.
+
+    Attributes
+    ----------
+    index : int (n,), rows of the data set, ascending.
+    labels, clean, subject : (n,).
+    logits : crop -> float (S, n, K).
+    results : the runs, fold after fold within a seed.
+    """
+
+    index: np.ndarray
+    labels: np.ndarray
+    clean: np.ndarray
+    subject: np.ndarray
+    logits: dict[str, np.ndarray]
+    results: tuple[Result, ...]
+
+    def predicted(self, crops: str = "tencrop") -> np.ndarray:
+        """int (S, n), the class with the largest logit."""
+        return self.logits[crops].argmax(-1)
+
+    def hits(self, crops: str = "tencrop") -> np.ndarray:
+        """bool (S, n)."""
+        return self.predicted(crops) == self.labels
+
+    @property
+    def epochs(self) -> str:
+        """Number of epochs trained, for the tables."""
+        return "/".join(str(e) for e in sorted({r.info["epochs"] for r in self.results}))
+
+
+def by_arm(results: dict[Run, Result], part: str = "test") -> dict[str, Tested]:
+    """Group finished runs of one data set and protocol by arm; folds of a seed are pooled.
+
+    An arm with a fold missing in a seed loses that seed.
+    """
+    groups: dict[str, dict[int, list]] = {}
+    for run, result in results.items():
+        groups.setdefault(arm_of(run), {}).setdefault(run.seed, []).append((run, result))
+    tested = {}
+    for arm, seeds in groups.items():
+        whole = [
+            [result for _, result in fold]
+            for _, fold in sorted(seeds.items())
+            if len(fold) == fold[0][0].n_folds
+        ]
+        if whole:
+            tested[arm] = _pool(whole, part)
+    return tested
+
+
+def _pool(seeds: list[list[Result]], part: str) -> Tested:
+    columns, logits = {}, {"centre": [], "tencrop": []}
+    for fold_results in seeds:
+        arrays = [r.predictions for r in fold_results]
+        joined = {
+            k: np.concatenate([a[f"{part}_{k}"] for a in arrays])
+            for k in ("index", "labels", "clean", "subject", "logits_centre", "logits_tencrop")
+        }
+        order = np.argsort(joined["index"], kind="stable")
+        columns = {k: joined[k][order] for k in ("index", "labels", "clean", "subject")}
+        for crops, rows in logits.items():
+            rows.append(joined[f"logits_{crops}"][order])
+    return Tested(
+        **columns,
+        logits={k: np.stack(v) for k, v in logits.items()},
+        results=tuple(r for fold in seeds for r in fold),
+    )
+
+
+def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFrame:
+    """Accuracy of each arm in per cent, mean over seeds, by crop and by set of images, with 95 % intervals.
+
+    Parameters
+    ----------
+    clusters : bootstrap subjects instead of assuming independent images (CK+).
+    """
+    rows = []
+    for arm, t in tested.items():
+        metrics = [r.info["metrics"] for r in t.results]
+        row = {"arm": TITLES[arm], "epochs": t.epochs, "seeds": len(t.logits["centre"]), "n": len(t.labels)}
+        for title, crops in (("centre crop", "centre"), ("TenCrop", "tencrop")):
+            row[title] = _mean_accuracy(t.hits(crops), t.subject if clusters else None)
+        if not t.clean.all():
+            row[f"TenCrop, {int(t.clean.sum())} without a copy in Training"] = _mean_accuracy(
+                t.hits()[:, t.clean], t.subject[t.clean] if clusters else None
+            )
+        size = np.array([r.info["n"]["test"] for r in t.results], float)
+        for title, key in (("last epoch", "test_last_epoch"), ("best test epoch", "test_selected_maximum")):
+            row[f"centre, {title}"] = round(float(np.average([m[key] for m in metrics], weights=size)), 2)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def _mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None) -> str:
+    if clusters is not None:
+        return str(evaluate.clustered_accuracy(hits, clusters))
+    return str(
+        evaluate.accuracy(hits[0])
+        if len(hits) == 1
+        else evaluate.clustered_accuracy(hits, np.arange(hits.shape[1]))
+    )
+
+
+def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str) -> pd.DataFrame:
+    """LKRNet's Table 2 or 3: recall in per cent by class, the printed row above ours (TenCrop, mean over seeds).
+
+    Parameters
+    ----------
+    item : "Table 2" (CK+) or "Table 3" (FER2013).
+    """
+    counts = None
+    rows = []
+    for method, values in published_recalls(item, classes).items():
+        arm = METHODS.get(method)
+        rows.append(
+            {"method": TITLES.get(arm, method), "source": "paper", **dict(zip(classes, values, strict=True))}
+        )
+        if arm in tested:
+            t = tested[arm]
+            ours = [100 * t.hits()[:, t.labels == k].mean() for k in range(len(classes))]
+            counts = np.bincount(t.labels, minlength=len(classes))
+            rows.append(
+                {
+                    "method": TITLES[arm],
+                    "source": f"ours, {t.epochs} epochs",
+                    **dict(zip(classes, np.round(ours, 1), strict=True)),
+                    "mean recall": np.mean(ours),
+                    "accuracy": 100 * t.hits().mean(),
+                }
+            )
+        elif arm:
+            rows.append({"method": TITLES[arm], "source": NOT_RUN})
+    frame = pd.DataFrame(rows)
+    printed = frame["source"] == "paper"
+    frame.loc[printed, "mean recall"] = frame.loc[printed, list(classes)].mean(axis=1, skipna=False)
+    if counts is not None:
+        frame = pd.concat(
+            [
+                frame,
+                pd.DataFrame(
+                    [{"method": "images", "source": "n", **dict(zip(classes, counts, strict=True))}]
+                ),
+            ]
+        )
+    return frame.set_index(["method", "source"]).astype(float).round(1)
+
+
+def differences(
+    tested: dict[str, Tested], dataset: str | None = None, clusters: bool = False
+) -> pd.DataFrame:
+    """Paired differences between arms in percentage points, TenCrop: bootstrap interval and McNemar.
+
+    Parameters
+    ----------
+    dataset : "FER2013" or "CK+": adds what Sect. 4.3.4 printed.
+    clusters : draw subjects instead of images.
+    """
+    gains = published_gains(dataset) if dataset else {}
+    rows = []
+    for a, b in PAIRS:
+        name = f"{TITLES[a]} − {TITLES[b]}"
+        row = {
+            "comparison": name,
+            "paper": gains.get(f"{TITLES[a]} minus {TITLES[b]}", np.nan),
+            "ours": NOT_RUN,
+        }
+        if a in tested and b in tested:
+            first, second = tested[a], tested[b]
+            seeds = min(len(first.hits()), len(second.hits()))
+            hits, other = first.hits()[:seeds], second.hits()[:seeds]
+            difference = evaluate.clustered_difference(
+                hits, other, first.subject if clusters else np.arange(hits.shape[1])
+            )
+            tests = [evaluate.mcnemar(x, y) for x, y in zip(hits, other, strict=True)]
+            row |= {
+                "ours": str(difference),
+                "seeds": seeds,
+                "only first / only second right": "; ".join(f"{m.only_first}/{m.only_second}" for m in tests),
+            }
+            if not clusters:
+                row["McNemar p by seed"] = "; ".join(f"{m.p:.2g}" for m in tests)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("comparison")
+
+
+def interaction(tested: dict[str, Tested]) -> evaluate.Estimate | None:
+    """What key regions and triplet loss gain together beyond the sum of either alone, in points (TenCrop)."""
+    if not all(a in tested for a in ("vgg19", "baseline1", "baseline2", "lkrnet")):
+        return None
+    hits = {a: tested[a].hits().astype(int) for a in ("vgg19", "baseline1", "baseline2", "lkrnet")}
+    seeds = min(map(len, hits.values()))
+    both = hits["lkrnet"][:seeds] + hits["vgg19"][:seeds]
+    single = hits["baseline1"][:seeds] + hits["baseline2"][:seeds]
+    return evaluate.clustered_difference(both, single, np.arange(both.shape[1]))
+
+
+def implied(item: str, classes: tuple[str, ...], counts: dict[str, int]) -> pd.DataFrame:
+    """The overall accuracy that each printed row of recalls implies on the data set's class counts."""
+    n = np.array([counts[c] for c in classes])
+    rows = {}
+    for method, values in published_recalls(item, classes).items():
+        if not np.isnan(values).any():
+            e = evaluate.implied_accuracy(values, n)
+            rows[TITLES.get(METHODS.get(method), method)] = {
+                "implied accuracy": round(e.value, 2),
+                "lowest": round(e.low, 2),
+                "highest": round(e.high, 2),
+            }
+    return pd.DataFrame(rows).T
+
+
+def provenance(results: dict[Run, Result]) -> pd.DataFrame:
+    """One line a recipe and protocol: data hash, versions, machine, commit, time."""
+    rows = []
+    for run, result in results.items():
+        i = result.info
+        rows.append(
+            {
+                "run": f"{run.dataset}/{run.recipe.name}/{run.protocol}",
+                "runs": 1,
+                "data": i["data_sha256"][:12],
+                "torch": i["versions"]["torch"],
+                "machine": i["machine"],
+                "commit": i["commit"],
+                "minutes": (i["train_seconds"] + i["predict_seconds"]) / 60,
+            }
+        )
+    keys = ["run", "data", "torch", "machine", "commit"]
+    frame = pd.DataFrame(rows).groupby(keys, sort=False, as_index=False).sum()
+    return frame.set_index("run").round({"minutes": 1})
