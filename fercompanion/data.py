@@ -149,6 +149,16 @@ def load_faces(name: str, root: str | os.PathLike | None = None) -> Faces:
     raise DataError(f"There is no data set {name!r}{hint} The data sets are {', '.join(NAMES)}.")
 
 
+def load_or_demo(name: str, root: str | os.PathLike | None = None) -> Faces:
+    """The data set, or, with a note, its demo stand-in if it is not on this machine."""
+    try:
+        return load_faces(name, root)
+    except DataError as error:
+        stand_in = "demo-ck" if name == "ckplus" else "demo"
+        print(f"{error}\nShowing the {stand_in} faces in its place.")
+        return load_faces(stand_in)
+
+
 def _load_licensed(name: str, root, classes: tuple[str, ...], read) -> Faces:
     remedy = f"{HOW_TO_GET[name]} (demo and demo-ck need nothing)."
     where = "the folder given"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from .models import build_model
 from .predict import gather, make_masks, to_stack
 from .recipes import Recipe
 from .regions import key_region_mask
+from .runs import Result
 
 
 class OneInput(nn.Module):
@@ -24,6 +27,11 @@ class OneInput(nn.Module):
 
     def forward(self, stack: torch.Tensor) -> torch.Tensor:
         return self.model(stack[:, :1], stack[:, 1:] if stack.shape[1] > 1 else None).logits
+
+
+def recipe_of(result: Result) -> Recipe:
+    """The recipe that a run was made with."""
+    return Recipe(**result.info["recipe"])
 
 
 def trained_model(recipe: Recipe, weights: dict, num_classes: int) -> nn.Module:
@@ -99,6 +107,43 @@ def mass_in_regions(
     total = cams.sum((1, 2), dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(total > 0, (cams * inside).sum((1, 2)) / total, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class CamSummary:
+    """Grad-CAM over all test images of a run, without the faces.
+
+    Attributes
+    ----------
+    means : float32 (K, s, s), mean heat map of each true class.
+    mass : float (n,), share of each heat map inside the face's key regions, in the order of the predictions.
+    """
+
+    means: np.ndarray
+    mass: np.ndarray
+
+
+def cam_summary(result: Result, faces: Faces | None, landmarks: Landmarks | None) -> CamSummary | None:
+    """The summary kept in the run's folder as ``cam.npz``; made from its weights if it is not there yet.
+
+    None where neither the summary nor weights and faces are at hand.
+    """
+    path = result.folder / "cam.npz"
+    if not path.is_file():
+        if faces is None or faces.sha256 != result.info["data_sha256"]:
+            return None
+        if not (result.folder / "weights.safetensors").is_file():
+            return None
+        recipe, rows = recipe_of(result), result.predictions["test_index"]
+        model = trained_model(recipe, result.weights(), len(faces.classes))
+        cams, _ = grad_cam(model, recipe, faces, landmarks, rows)
+        np.savez_compressed(
+            path,
+            means=class_means(cams, faces.labels[rows], len(faces.classes)).astype(np.float16),
+            mass=mass_in_regions(cams, landmarks, rows, alpha=recipe.region_alpha).astype(np.float32),
+        )
+    with np.load(path, allow_pickle=False) as f:
+        return CamSummary(f["means"].astype(np.float32), f["mass"].astype(np.float64))
 
 
 def class_means(cams: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:

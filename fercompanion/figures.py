@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,19 +27,30 @@ def use_style() -> None:
     plt.style.use(STYLE)
 
 
-def save(figure, profile: str, name: str, note: str = "", table: pd.DataFrame | None = None) -> Path:
+def save(
+    figure,
+    profile: str,
+    name: str,
+    note: str = "",
+    table: pd.DataFrame | None = None,
+    shows: Faces | None = None,
+) -> Path:
     """Write figures/<profile>/<name>.pdf and .png, and .csv if there is a table.
 
     Parameters
     ----------
+    figure : None to write the table alone.
     note : printed small under the figure: data, epochs, n, protocol.
+    shows : data set whose faces the figure shows.  Licensed faces go to build/figures/ instead, which git
+        ignores.
     """
-    folder = ROOT / "figures" / profile
+    licensed = shows is not None and not shows.name.startswith("demo")
+    folder = ROOT / ("build/figures" if licensed else "figures") / profile
     folder.mkdir(parents=True, exist_ok=True)
     if figure is not None:
         if note:
             # Below the axes: savefig's tight box takes it in.
-            figure.text(0.5, -0.02, note, ha="center", va="top", fontsize=7, color="0.4", wrap=True)
+            figure.text(0.5, -0.02, fill(note, 110), ha="center", va="top", fontsize=7, color="0.35")
         figure.savefig(folder / f"{name}.png")
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
     if table is not None:

@@ -12,9 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .augment import ten_crop
 from .data import DataError
-from .explain import trained_model
+from .explain import recipe_of, trained_model
 from .landmarks import Detector, find_all
-from .recipes import Recipe
 from .regions import key_region_mask
 from .runs import Result
 
@@ -93,7 +92,7 @@ def read_expressions(path: str | Path, folder: str | Path) -> list[Face]:
         The file is no image, no face is found in it, or the run is missing.
     """
     result = load_run(folder)
-    recipe, classes = Recipe(**result.info["recipe"]), result.info["classes"]
+    recipe, classes = recipe_of(result), result.info["classes"]
     model = trained_model(recipe, result.weights(), len(classes))
     photo = read_photo(path)
     found = find_all(np.asarray(photo), Detector())

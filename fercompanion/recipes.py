@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 
 def _from(default, source: str):
@@ -23,6 +23,7 @@ class Recipe:
     mask_at: str = _from("conv5_4", "assumed; the literal final map is 1 x 1, see regions and notebook 01")
     dropout: float = _from(0.8, "Sect. 4.2 says 0.8, not of what; read as drop probability after FC4096")
     batch_norm: bool = _from(True, "assumed")
+    standardise: bool = _from(False, "not in the paper; each image to zero mean and unit variance")
     # key regions
     mask: str = _from("regions", "Eqs. 1-3; controls: shuffled (another face's mask), mean (one for all)")
     region_alpha: float = _from(0.3, "Sect. 3.1")
@@ -66,6 +67,7 @@ class Recipe:
             "mask_at": self.mask_at,
             "dropout": self.dropout,
             "batch_norm": self.batch_norm,
+            "standardise": self.standardise,
         }
 
     def learning_rate(self, epoch: float) -> float:
@@ -142,8 +144,3 @@ def sources(recipe: Recipe) -> list[tuple[str, object, str]]:
         value, source = getattr(recipe, f.name), f.metadata["source"]
         rows.append((f.name, value, source if value == f.default else f"ours (paper: {f.default}; {source})"))
     return rows
-
-
-def as_dict(recipe: Recipe) -> dict:
-    """Plain data for run.json."""
-    return asdict(recipe)

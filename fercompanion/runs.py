@@ -8,14 +8,14 @@ import os
 import platform
 import subprocess
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from .data import DataError, Faces, clean_mask, load_faces
-from .recipes import Recipe, as_dict
+from .recipes import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -118,10 +118,10 @@ def find(run: Run, profile: str) -> Result | None:
     if not path.is_file():
         return None
     info = json.loads(path.read_text())
-    wanted = json.loads(json.dumps(as_dict(run.recipe)))
-    if info["recipe"] != wanted:
-        keys = sorted(wanted.keys() | info["recipe"].keys())
-        other = [k for k in keys if wanted.get(k) != info["recipe"].get(k)]
+    # Fields that a later version added were at their defaults then.
+    known = asdict(Recipe(**{k: v for k, v in info["recipe"].items() if k in Recipe.__dataclass_fields__}))
+    other = [k for k, v in asdict(run.recipe).items() if known[k] != v]
+    if other:
         raise DataError(
             f"{path}: made with another recipe ({', '.join(other)} differ); move the folder away, "
             "or train into a folder of its own with RETRAIN=1"
@@ -135,24 +135,39 @@ def find_all(runs: list[Run], profile: str) -> dict[Run, Result]:
 
 
 def complete(runs: list[Run], profile: str, root: str | None = None) -> dict[Run, Result]:
-    """All the runs: those archived are read, the others trained.
+    """The runs of a plan: those archived are read, the others trained, if their data set is on this machine.
 
-    Data sets and landmarks are loaded only if something is to be trained.
+    Data sets and landmarks are loaded only if something is to be trained.  With FERCOMPANION_NO_TRAINING=1
+    nothing is.  What is left out is said in one line, and missing from the returned dict.
     """
     missing = [run for run in runs if find(run, profile) is None]
+    if missing and os.environ.get("FERCOMPANION_NO_TRAINING", "") not in ("", "0"):
+        print(
+            f"{len(missing)} of {len(runs)} runs are not archived, and FERCOMPANION_NO_TRAINING forbids training"
+        )
+        missing = []
     for number, run in enumerate(missing, 1):
+        try:
+            _faces(run.dataset, root or None)
+        except DataError as error:
+            print(
+                f"{len(missing) - number + 1} of {len(runs)} runs are neither archived nor possible here: {error}"
+            )
+            break
         train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
     return find_all(runs, profile)
 
 
 def train_run(run: Run, profile: str, root: str | None = None, label: str = "", machine=None) -> Result:
     """Train, evaluate and archive one run; run.json is written last, so a folder without it is not a run."""
+    from .evaluate import distances
     from .protocols import parts
     from .train import CHECKPOINT, fit
 
     folder = results_folder(profile) / run.where
-    faces = _faces(run.dataset, root)
-    marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root)
+    made_with = environment()
+    faces = _faces(run.dataset, root or None)
+    marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root or None)
     who = parts(faces, run.protocol, run.fold, run.n_folds)
     fitted = fit(run.recipe, faces, marks, who, run.seed, folder, machine, label)
     arrays = fitted["predictions"]
@@ -162,12 +177,13 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
             arrays[f"{part}_labels"] = faces.labels[rows].astype(np.uint8)
             arrays[f"{part}_clean"] = clean[rows]
             arrays[f"{part}_subject"] = faces.subject[rows]
-    np.save(folder / "embedding.npy", arrays.pop("test_embedding"))
+    embedding = arrays.pop("test_embedding")
+    np.save(folder / "embedding.npy", embedding)
     _save_weights(folder / "weights.safetensors", fitted["state"])
     np.savez_compressed(folder / "predictions.npz", **arrays)
     _write_history(folder / "history.csv", fitted["history"])
     info = {
-        "recipe": as_dict(run.recipe),
+        "recipe": asdict(run.recipe),
         "dataset": run.dataset,
         "layout": faces.layout,
         "data_sha256": faces.sha256,
@@ -182,12 +198,13 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
         "selection": "best PublicTest epoch (centre crop)" if len(who.valid) else "last epoch",
         "parameters": fitted["parameters"],
         "metrics": summary(arrays, fitted["history"]),
+        "embedding": distances(embedding, arrays["test_labels"]),
         "machine": fitted["machine"],
         "resumed": fitted["resumed"],
         "train_seconds": round(sum(r["seconds"] for r in fitted["history"]), 1),
         "predict_seconds": round(fitted["predict_seconds"], 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **environment(),
+        **made_with,
     }
     _write_json(folder / "run.json", info)
     (folder / CHECKPOINT).unlink(missing_ok=True)

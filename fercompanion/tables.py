@@ -146,6 +146,12 @@ def _mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None) -> str:
     )
 
 
+def confusion_mean(tested: Tested, crops: str = "tencrop") -> np.ndarray:
+    """Confusion matrix (K, K) of an arm, mean over seeds."""
+    k = tested.logits[crops].shape[-1]
+    return np.mean([evaluate.confusion(tested.labels, p, k) for p in tested.predicted(crops)], axis=0)
+
+
 def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str) -> pd.DataFrame:
     """LKRNet's Table 2 or 3: recall in per cent by class, the printed row above ours (TenCrop, mean over seeds).
 

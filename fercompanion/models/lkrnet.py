@@ -40,6 +40,7 @@ class VGG19(nn.Module):
     width : factor on all channels and on the head; 1 is the paper's.
     dropout : probability of dropping a unit after FC4096 (Table 1 says 0.8, not of what).
     batch_norm : after every convolution (assumed; VGG19 does not start from scratch without it).
+    standardise : bring each image to zero mean and unit variance first (not in the paper).
     head : sizes of the two fully connected layers before the classifier (Sect. 3.2).
     """
 
@@ -51,12 +52,14 @@ class VGG19(nn.Module):
         width: float = 1.0,
         dropout: float = 0.5,
         batch_norm: bool = True,
+        standardise: bool = False,
         head: tuple[int, int] = (4096, 256),
     ):
         super().__init__()
         if mask_at not in MASK_PLACES:
             raise ValueError(f"mask_at={mask_at!r}: choose from {', '.join(MASK_PLACES)}")
         self.mask_at = mask_at
+        self.standardise = standardise
         channels = [tuple(int(c * width) for c in block) for block in BLOCKS]
         cut = {"conv3_4": 3, "conv4_4": 4, "conv5_4": 5, "pool5": 6}[mask_at]
         # Pool k opens the stage that follows block k, so that a stage ends in the map before its pool.
@@ -80,6 +83,9 @@ class VGG19(nn.Module):
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor | None = None) -> Output:
         """image (B, 1, H, W) in 0-1 and, for a local branch, mask (B, 1, H, W) -> Output."""
+        if self.standardise:
+            deviation, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
+            image = (image - mean) / deviation.clamp(min=0.01)
         p = self.trunk(image.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
         maps = {"global": p}  # p: (B, 512, 2, 2) for conv5_4 and 44 x 44
         if "local" in self.tails:

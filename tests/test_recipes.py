@@ -1,0 +1,116 @@
+"""Recipes: the paper's printed numbers, the learning rate over time, sources and arms."""
+
+import json
+from dataclasses import asdict, fields, replace
+
+import pytest
+
+from fercompanion.models import build_model
+from fercompanion.recipes import ARMS, OURS, PAPER, PAPER_CK, Recipe, arm, sources
+
+ALL = [arm(base, name) for base in (PAPER, PAPER_CK, OURS) for name in ARMS]
+COSINE = replace(OURS, epochs=60, lr=0.05, warmup_epochs=1, warmup_lr=1e-3, schedule="cosine")
+
+
+@pytest.mark.parametrize("field, value", [
+    ("lr", 0.001), ("decay", 0.8), ("momentum", 0.9), ("weight_decay", 0.0005), ("batch_size", 128),  # Table 1
+    ("warmup_lr", 0.0001), ("warmup_epochs", 20), ("dropout", 0.8), ("crop", 44), ("flip", 0.5),  # Sect. 4.2
+    ("block_size", 3), ("optimizer", "sgd"), ("rotate", 0), ("zoom", 0), ("shift", 0),
+    ("region_alpha", 0.3), ("width", 1.0), ("model", "lkrnet"),  # Sect. 3
+])
+def test_the_papers_numbers(field, value):
+    assert getattr(PAPER, field) == getattr(PAPER_CK, field) == value
+
+
+def test_ck_trains_60_epochs():
+    changed = {f.name for f in fields(Recipe) if getattr(PAPER, f.name) != getattr(PAPER_CK, f.name)}
+    assert PAPER_CK.epochs == 60
+    assert changed == {"name", "epochs", "decay_from", "decay_every"}
+
+
+@pytest.mark.parametrize("recipe, epoch, rate", [
+    (PAPER, 0, 1e-4), (PAPER, 19.99, 1e-4), (PAPER, 20, 1e-3), (PAPER, 79.99, 1e-3), (PAPER, 80, 8e-4),
+    (PAPER, 84.99, 8e-4), (PAPER, 85, 6.4e-4), (PAPER, 249.5, 1e-3 * 0.8**34),
+    (PAPER_CK, 19.5, 1e-4), (PAPER_CK, 20, 8e-4), (PAPER_CK, 21, 6.4e-4), (PAPER_CK, 59, 1e-3 * 0.8**40),
+    (COSINE, 0, 1e-3), (COSINE, 0.5, 0.0255), (COSINE, 1, 0.05), (COSINE, 1 + 59 / 3, 0.0375),
+    (COSINE, 1 + 59 / 2, 0.025), (COSINE, 60, 0),
+])
+def test_learning_rate(recipe, epoch, rate):
+    assert recipe.learning_rate(epoch) == pytest.approx(rate, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("recipe", [PAPER, PAPER_CK, OURS])
+def test_learning_rate_never_rises_after_the_warm_up(recipe):
+    rates = [recipe.learning_rate(k / 4) for k in range(4 * recipe.warmup_epochs, 4 * recipe.epochs)]
+    assert rates == sorted(rates, reverse=True) and rates[-1] > 0
+
+
+@pytest.mark.parametrize("recipe", [PAPER, PAPER_CK, OURS])
+def test_every_field_has_a_source(recipe):
+    rows = sources(recipe)
+    assert [name for name, _, _ in rows] == [f.name for f in fields(Recipe)][1:]
+    for name, value, source in rows:
+        assert value == getattr(recipe, name)
+        assert len(source.strip()) > 3 and ("Sect." in source or "Table" in source or "Eq" in source
+                                            or "Fig" in source or "assumed" in source or "not in" in source)
+
+
+def test_sources_say_what_is_not_the_papers():
+    ours = {name: source for name, _, source in sources(OURS)}
+    assert ours["lr"].startswith("ours (paper: 0.001") and ours["epochs"].startswith("ours")
+    assert not ours["crop"].startswith("ours")
+    assert not any(source.startswith("ours") for _, _, source in sources(PAPER))
+
+
+@pytest.mark.parametrize("recipe", ALL, ids=lambda r: r.name)
+def test_json_and_back(recipe):
+    assert Recipe(**json.loads(json.dumps(asdict(recipe)))) == recipe
+
+
+@pytest.mark.parametrize("base", [PAPER, OURS])
+@pytest.mark.parametrize("name", ARMS)
+def test_an_arm_changes_only_what_it_is_about(base, name):
+    recipe = arm(base, name)
+    assert recipe.name == f"{base.name}-{name}"
+    for field in fields(Recipe):
+        value = getattr(recipe, field.name)
+        if field.name in ARMS[name]:
+            assert value == ARMS[name][field.name]
+        elif field.name not in ("name", "triplets"):
+            assert value == getattr(base, field.name)
+    build_model(recipe.model, **recipe.model_options() | {"width": 0.0625})
+
+
+def test_the_factorial():
+    """Key regions and triplets, each with and without the other; a mask only where a branch uses it."""
+    found = {n: (arm(PAPER, n).mask != "none", arm(PAPER, n).lam > 0)
+             for n in ("vgg19", "baseline1", "baseline2", "lkrnet")}
+    assert found == {"vgg19": (False, False), "baseline1": (True, False),
+                     "baseline2": (False, True), "lkrnet": (True, True)}
+    for recipe in ALL:
+        assert (recipe.mask != "none") == (recipe.model in ("baseline1", "lkrnet"))
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_triplets_are_drawn_where_they_are_used(name):
+    without = name in ("vgg19", "baseline1")
+    assert arm(PAPER, name).triplets == ("none" if without else "epoch")
+    assert arm(OURS, name).triplets == "batch"
+
+
+def test_lambda_0_in_the_batch_is_baseline_1():
+    left, right = arm(OURS, "lkrnet-lambda0"), arm(OURS, "baseline1")
+    assert replace(left, name="", model="") == replace(right, name="", model="")
+
+
+def test_changes_come_last():
+    recipe = arm(PAPER, "baseline1", epochs=3, lam=0.7)
+    assert (recipe.epochs, recipe.lam, recipe.name, recipe.model) == (3, 0.7, "paper-baseline1", "baseline1")
+    assert (PAPER.epochs, PAPER.lam) == (250, 0.2)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="lkrnet-lambda9.*vgg19, baseline1"):
+        arm(PAPER, "lkrnet-lambda9")
+    with pytest.raises(TypeError, match="epoch_number"):
+        arm(PAPER, "lkrnet", epoch_number=3)

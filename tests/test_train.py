@@ -1,0 +1,535 @@
+"""Training: triplets, the same bits from the same seed, killed or not, and the folder of a run."""
+
+import csv
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import few, true_landmarks
+from scipy.stats import chisquare
+from torchvision.transforms.functional import ten_crop
+
+from fercompanion import runs, train
+from fercompanion.data import DataError, load_faces
+from fercompanion.models import build_model
+from fercompanion.predict import CROPS, Machine, make_masks, predict, this_machine, to_stack
+from fercompanion.protocols import parts
+from fercompanion.recipes import OURS, PAPER, Recipe, arm
+from fercompanion.runs import Run, complete, find, find_all, train_run
+
+FLOAT32 = Machine(torch.device("cpu"), bf16=False)
+SIZES = {"Training": 35, "PublicTest": 7, "PrivateTest": 14}
+
+
+def tiny(base: Recipe, name: str, **changes) -> Recipe:
+    """A recipe that trains in a second."""
+    return arm(base, name, **{"width": 0.03125, "epochs": 2, "batch_size": 16, "lr": 0.02} | changes)
+
+
+def tiny_fit(recipe, folder, seed=0, machine=FLOAT32, faces=None):
+    faces = few(load_faces("demo"), **SIZES) if faces is None else faces
+    return train.fit(recipe, faces, true_landmarks(faces), parts(faces, "official"), seed, folder, machine)
+
+
+def bits(fitted) -> str:
+    """Digest of weights, predictions and losses."""
+    digest = hashlib.sha256()
+    for name, value in sorted(fitted["state"].items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    for name, value in sorted(fitted["predictions"].items()):
+        digest.update(name.encode() + value.tobytes())
+    history = [{k: v for k, v in row.items() if "seconds" not in k} for row in fitted["history"]]
+    digest.update(json.dumps([fitted["selected"], history]).encode())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def faces(demo):
+    return few(demo, **SIZES)
+
+
+# --- triplets -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowd():
+    """Labels of 60 images in classes of 24, 18, 12 and 6, and the 40 of them that train."""
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(4).repeat_interleave(torch.tensor([24, 18, 12, 6]))[torch.randperm(60, generator=g)]
+    return labels, torch.randperm(60, generator=g)[:40]
+
+
+@pytest.mark.parametrize("how", ["batch", "epoch"])
+def test_triplets_are_triplets(crowd, how):
+    labels, training = crowd
+    torch.manual_seed(0)
+    for _ in range(200):
+        chosen = training[torch.randperm(40)[:16]]
+        rows, triplets = train.draw_triplets(chosen, labels, training, how)
+        assert torch.equal(rows[:16], chosen) and len(rows) == (16 if how == "batch" else 48)
+        anchor, positive, negative = (rows[t] for t in triplets)
+        assert (labels[anchor] == labels[positive]).all() and (anchor != positive).all()
+        assert (labels[anchor] != labels[negative]).all()
+        assert set(rows.tolist()) <= set(training.tolist())
+        assert len(set(anchor.tolist())) == len(anchor)
+        label = labels[chosen]
+        partners = (label[:, None] == label).sum(1) - 1
+        able = (partners > 0) & (partners < 15) if how == "batch" else torch.ones(16, dtype=torch.bool)
+        assert torch.equal(anchor, chosen[able])
+
+
+def test_no_triplets(crowd):
+    labels, training = crowd
+    rows, triplets = train.draw_triplets(training[:7], labels, training, "none")
+    assert torch.equal(rows, training[:7]) and triplets is None
+    with pytest.raises(ValueError, match="'hard'.*none, batch or epoch"):
+        train.draw_triplets(training[:7], labels, training, "hard")
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2], [3]])
+def test_batch_without_a_partner_has_no_triplets(chosen):
+    """All of one class, or one of each: nothing to compare, and that is no error."""
+    labels = torch.tensor([0, 0, 0, 1])
+    rows, triplets = train.draw_triplets(torch.tensor(chosen), labels, torch.arange(4), "batch")
+    assert [len(t) for t in triplets] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("how", ["batch", "epoch"])
+def test_partners_are_drawn_evenly(crowd, how):
+    """Every possible positive and negative of every anchor comes up, about equally often."""
+    labels, training = crowd
+    torch.manual_seed(1)
+    positives, negatives = (torch.zeros(60, 60, dtype=torch.long) for _ in range(2))
+    draws = 2000
+    for _ in range(draws):
+        rows, triplets = train.draw_triplets(training, labels, training, how)
+        anchor, positive, negative = (rows[t] for t in triplets)
+        positives[anchor, positive] += 1
+        negatives[anchor, negative] += 1
+    for anchor in training.tolist():
+        others = training[training != anchor]
+        same = others[labels[others] == labels[anchor]]
+        different = others[labels[others] != labels[anchor]]
+        assert positives[anchor].sum() == positives[anchor, same].sum() == draws
+        assert negatives[anchor].sum() == negatives[anchor, different].sum() == draws
+        assert chisquare(negatives[anchor, different].numpy()).pvalue > 1e-5
+        # An anchor that draws itself may hand its share to one neighbour, but not more.
+        share = positives[anchor, same] / draws * (len(same) + 1)
+        assert 0.5 < share.min() and share.sort().values[-2] < 1.6 and share.max() < 2.6
+
+
+# --- the same bits --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", [OURS, PAPER])
+def test_seed_decides_the_bits(faces, tmp_path, base):
+    recipe = tiny(base, "lkrnet")
+    one, two, other = (tiny_fit(recipe, tmp_path / name, seed, faces=faces)
+                       for name, seed in (("a", 7), ("b", 7), ("c", 8)))
+    assert bits(one) == bits(two)
+    assert bits(one) != bits(other)
+    assert any(not torch.equal(one["state"][k], other["state"][k]) for k in one["state"])
+    assert one["machine"].endswith("float32") and not one["resumed"]
+
+
+def test_seed_decides_the_bits_in_bfloat16(faces, tmp_path):
+    machine = this_machine("cpu")
+    if not machine.bf16:
+        pytest.skip("this CPU does not multiply in bfloat16")
+    recipe = tiny(OURS, "lkrnet")
+    one, two = (tiny_fit(recipe, tmp_path / name, 7, machine, faces) for name in "ab")
+    assert bits(one) == bits(two) != bits(tiny_fit(recipe, tmp_path / "c", 7, faces=faces))
+    assert {v.dtype for k, v in one["state"].items() if k.endswith("weight")} == {torch.float32}
+    assert one["predictions"]["test_logits_centre"].dtype == np.float32
+
+
+def test_lambda_0_is_baseline_1_to_the_bit(faces, tmp_path):
+    """In the in-batch recipe; with lambda > 0 the weights differ."""
+    found = [bits(tiny_fit(tiny(OURS, name), tmp_path / name, 3, faces=faces))
+             for name in ("lkrnet-lambda0", "baseline1", "lkrnet")]
+    assert found[0] == found[1] != found[2]
+
+
+def test_masks_matter(faces, tmp_path):
+    found = {bits(tiny_fit(tiny(OURS, name, epochs=1), tmp_path / name, faces=faces))
+             for name in ("lkrnet", "lkrnet-shuffled-mask", "lkrnet-mean-mask")}
+    assert len(found) == 3
+
+
+def test_training_learns(demo, tmp_path):
+    """Faces lit from above are told from faces lit from below; the rate is the recipe's at each last step."""
+    lit = few(demo.subset(np.isin(demo.labels, [3, 5])), Training=32, PublicTest=2, PrivateTest=2)
+    images = lit.images // 4
+    images[lit.labels == 3, :24] += 180
+    images[lit.labels == 5, 24:] += 180
+    recipe = tiny(OURS, "lkrnet", width=0.0625, epochs=6, batch_size=8, lr=0.05, dropout=0.0, label_smoothing=0.0)
+    history = tiny_fit(recipe, tmp_path, faces=replace(lit, images=images))["history"]
+    assert history[0]["train_accuracy"] < 50 and history[-1]["train_accuracy"] == 100
+    assert history[-1]["loss"] < history[0]["loss"] / 2
+    assert [row["lr"] for row in history] == [recipe.learning_rate(k + 3 / 4) for k in range(6)]
+
+
+def test_the_rate_of_the_recipe_is_the_rate_of_the_steps(faces, tmp_path):
+    """During a constant warm-up the later rate has no say, and the warm-up's has."""
+    slow, same, fast = (
+        tiny_fit(tiny(PAPER, "vgg19", epochs=1, lr=lr, warmup_lr=warm), tmp_path / str(lr), faces=faces)
+        for lr, warm in ((0.1, 1e-4), (0.2, 1e-4), (0.3, 1e-2)))
+    assert bits(slow) == bits(same) != bits(fast)
+
+
+def test_accuracies_of_an_epoch(faces, tmp_path):
+    """Those in the history are the archived logits', by the selected and by the last epoch."""
+    fitted = tiny_fit(tiny(OURS, "vgg19", epochs=3), tmp_path, faces=faces)
+    arrays, history = fitted["predictions"], fitted["history"]
+    for part, logits, epoch in (("valid", "valid_logits_centre", fitted["selected"]),
+                                ("test", "test_logits_centre", fitted["selected"]),
+                                ("test", "test_logits_last_epoch", 3)):
+        hit = arrays[logits].argmax(1) == faces.labels[arrays[f"{part}_index"]]
+        assert history[epoch - 1][f"{part}_accuracy"] == pytest.approx(100 * hit.mean())
+
+
+def test_selection_takes_the_first_best_epoch_of_public_test(faces, tmp_path, monkeypatch):
+    """Weights and predictions are those of that epoch, whatever the test images say; the last are kept beside."""
+    recipe = tiny(OURS, "vgg19", schedule="step", decay_from=9, warmup_epochs=0)
+    short = tiny_fit(replace(recipe, epochs=2), tmp_path / "short", faces=faces)
+    scripted = {"PublicTest": iter([10, 30, 30, 20]), "PrivateTest": iter([40, 20, 90, 50])}
+    monkeypatch.setattr(train, "_accuracy", lambda model, image, mask, labels, rows, *_:
+                        next(scripted[faces.split[rows[0]]]))
+    fitted = tiny_fit(replace(recipe, epochs=4), tmp_path / "long", faces=faces)
+    assert fitted["selected"] == 2 and fitted["epochs"] == 4
+    end = torch.load(tmp_path / "short" / train.CHECKPOINT, weights_only=True)["model"]
+    assert all(torch.equal(fitted["state"][k], end[k]) for k in end)
+    np.testing.assert_array_equal(fitted["predictions"]["test_logits_centre"],
+                                  short["predictions"]["test_logits_last_epoch"])
+    assert not np.array_equal(fitted["predictions"]["test_logits_centre"],
+                              fitted["predictions"]["test_logits_last_epoch"])
+
+
+def test_without_images_to_select_on_the_last_epoch_counts(faces, tmp_path):
+    who = replace(parts(faces, "official"), valid=np.zeros(0, np.int64))
+    fitted = train.fit(tiny(OURS, "vgg19"), faces, None, who, 0, tmp_path, FLOAT32)
+    assert fitted["selected"] == fitted["epochs"] == 2
+    assert all(np.isnan(row["valid_accuracy"]) for row in fitted["history"])
+    assert not any(name.startswith("valid") for name in fitted["predictions"])
+    np.testing.assert_array_equal(fitted["predictions"]["test_logits_centre"],
+                                  fitted["predictions"]["test_logits_last_epoch"])
+
+
+def test_test_images_do_not_train(faces, tmp_path):
+    """Other pictures and labels in PublicTest and PrivateTest leave the last epoch's weights as they are."""
+    held_out = faces.split != "Training"
+    images, labels = faces.images.copy(), faces.labels.copy()
+    images[held_out], labels[held_out] = 255 - images[held_out], (labels[held_out] + 1) % 7
+    who = replace(parts(faces, "official"), valid=np.zeros(0, np.int64))
+    states = [train.fit(tiny(PAPER, "baseline2"), f, None, who, 0, tmp_path / name, FLOAT32)["state"]
+              for name, f in (("a", faces), ("b", replace(faces, images=images, labels=labels)))]
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(faces, tmp_path):
+    with pytest.raises(FloatingPointError, match="lower lr"):
+        tiny_fit(tiny(OURS, "vgg19", lr=1e30, warmup_lr=1e30, clip=0.0), tmp_path, faces=faces)
+    assert not (tmp_path / train.CHECKPOINT).exists()
+
+
+# --- killed and started again ---------------------------------------------------------------------
+
+KILLED = tiny(OURS, "lkrnet", epochs=7)
+
+
+def resumable_run(folder: str) -> None:
+    """What the process that is killed does."""
+    torch.set_num_threads(1)
+    tiny_fit(KILLED, folder, seed=11)
+
+
+def wait_for_checkpoints(process, path: Path, number: int, deadline: float) -> None:
+    seen = set()
+    while len(seen) < number:
+        assert process.poll() is None, f"ended with {process.returncode} before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint in time"
+        if path.exists():
+            seen.add(path.stat().st_mtime_ns)
+        time.sleep(0.002)
+
+
+def test_killed_at_a_random_moment_and_started_again(tmp_path):
+    """The weights, predictions and losses are those of an unbroken run, to the bit."""
+    folder = tmp_path / "killed"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_train; test_train.resumable_run(sys.argv[2])"
+    process = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(folder)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    moment = random.SystemRandom().randint(1, 3), random.SystemRandom().uniform(0, 0.1)
+    try:
+        wait_for_checkpoints(process, folder / train.CHECKPOINT, moment[0], time.monotonic() + 60)
+        time.sleep(moment[1])
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    done = torch.load(folder / train.CHECKPOINT, weights_only=True)["history"]
+    assert moment[0] <= len(done) < KILLED.epochs
+    resumed = tiny_fit(KILLED, folder, seed=11)
+    unbroken = tiny_fit(KILLED, tmp_path / "unbroken", seed=11)
+    assert resumed["resumed"] and not unbroken["resumed"]
+    assert bits(resumed) == bits(unbroken), f"killed {moment[1]:.3f} s after checkpoint {moment[0]}"
+
+
+def test_a_checkpoint_of_another_recipe_is_not_gone_on_with(faces, tmp_path):
+    """It is refused, or the run starts anew; a mixture of two recipes must not come out."""
+    tiny_fit(tiny(OURS, "vgg19", epochs=1, lr=0.5), tmp_path / "a", faces=faces)
+    changed = tiny(OURS, "vgg19")
+    try:
+        fitted = tiny_fit(changed, tmp_path / "a", faces=faces)
+    except DataError as error:
+        assert "epochs" in str(error) and "lr" in str(error) and "\n" not in str(error)
+    else:
+        assert bits(fitted) == bits(tiny_fit(changed, tmp_path / "b", faces=faces))
+
+
+# --- the folder of a run --------------------------------------------------------------------------
+
+RUN = Run(tiny(OURS, "lkrnet"), "demo", seed=5)
+FILES = {"run.json", "history.csv", "predictions.npz", "embedding.npy", "weights.safetensors"}
+
+
+@pytest.fixture
+def small_demo(faces, monkeypatch):
+    """Runs see 56 of the demo faces, with their true landmarks."""
+    monkeypatch.setattr(runs, "_faces", lambda name, root: faces)
+    monkeypatch.setattr(runs, "_landmarks", lambda name, root: true_landmarks(faces))
+
+
+@pytest.fixture(scope="module")
+def trained(faces, tmp_path_factory):
+    """What `train_run` returned, and the results folder that it filled."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FERCOMPANION_RESULTS", str(folder))
+        patch.setattr(runs, "_faces", lambda name, root: faces)
+        patch.setattr(runs, "_landmarks", lambda name, root: true_landmarks(faces))
+        return train_run(RUN, "test", machine=FLOAT32), folder
+
+
+@pytest.fixture
+def result(trained):
+    """The finished run, in a results folder of the test's own."""
+    shutil.copytree(trained[1], os.environ["FERCOMPANION_RESULTS"])
+    return find(RUN, "test")
+
+
+def folder_of(run=RUN, profile="test"):
+    return Path(os.environ["FERCOMPANION_RESULTS"], profile, run.where)
+
+
+def test_folder_of_a_run(trained, faces):
+    result, folder = trained
+    assert result.folder == folder / "test/demo/ours-lkrnet/official/seed5"
+    assert {p.name for p in result.folder.iterdir()} == FILES
+    assert max(result.folder.iterdir(), key=lambda p: p.stat().st_mtime_ns).name == "run.json"
+    info = json.loads((result.folder / "run.json").read_text())
+    assert info == json.loads(json.dumps(result.info))
+    assert Recipe(**info["recipe"]) == RUN.recipe
+    assert (info["dataset"], info["protocol"], info["seed"], info["epochs"]) == ("demo", "official", 5, 2)
+    assert info["n"] == {"train": 35, "valid": 7, "test": 14}
+    assert info["data_sha256"] == faces.sha256 and info["classes"] == list(faces.classes)
+    assert info["versions"]["torch"] == torch.__version__ and info["machine"].endswith("float32")
+
+
+def test_history_columns(result):
+    with open(result.folder / "history.csv", newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert list(rows[0]) == ["epoch", "lr", "loss", "train_accuracy", "valid_accuracy", "test_accuracy",
+                             "train_seconds", "seconds"]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert result.history["loss"].shape == (2,) and np.isfinite(result.history["loss"]).all()
+
+
+def test_metrics_follow_from_the_predictions(result, faces):
+    """All of run.json's accuracies, recomputed image by image."""
+    arrays, metrics = result.predictions, dict(result.info["metrics"])
+    for part, split in (("valid", "PublicTest"), ("test", "PrivateTest")):
+        index = arrays[f"{part}_index"]
+        np.testing.assert_array_equal(index, faces.where(split))
+        np.testing.assert_array_equal(arrays[f"{part}_labels"], faces.labels[index])
+        np.testing.assert_array_equal(arrays[f"{part}_subject"], faces.subject[index])
+        assert arrays[f"{part}_clean"].all()
+        for crops in CROPS:
+            logits = arrays[f"{part}_logits_{crops}"]
+            assert logits.shape == (len(index), 7) and logits.dtype == np.float32
+            hits = sum(int(np.argmax(row) == faces.labels[i]) for row, i in zip(logits, index, strict=True))
+            assert metrics.pop(f"{part}_{crops}") == pytest.approx(100 * hits / len(index))
+            assert metrics.pop(f"{part}_{crops}_clean") == pytest.approx(100 * hits / len(index))
+    last = arrays["test_logits_last_epoch"].argmax(1) == arrays["test_labels"]
+    assert metrics.pop("test_last_epoch") == pytest.approx(100 * last.mean())
+    assert result.history["test_accuracy"][-1] == pytest.approx(100 * last.mean(), rel=1e-5)
+    assert metrics.pop("test_selected_maximum") == pytest.approx(result.history["test_accuracy"].max(), rel=1e-5)
+    assert not metrics
+
+
+def test_clean_accuracy_leaves_copies_out(faces, small_demo, monkeypatch):
+    """Test images that are copies of training images count in one number and not in the other."""
+    images = faces.images.copy()
+    test = faces.where("PrivateTest")
+    images[test[:6]] = images[faces.where("Training")[:6]]
+    copied = replace(faces, images=images)
+    monkeypatch.setattr(runs, "_faces", lambda name, root: copied)
+    result = train_run(RUN, "test", machine=FLOAT32)
+    arrays = result.predictions
+    assert arrays["test_clean"].tolist() == [False] * 6 + [True] * 8
+    hit = (arrays["test_logits_centre"].argmax(1) == arrays["test_labels"])[6:]
+    assert result.info["metrics"]["test_centre_clean"] == pytest.approx(100 * hit.mean())
+
+
+def test_weights_give_the_predictions(result, faces):
+    """The archived weights, loaded into a new network, make the archived logits and embedding."""
+    model = build_model(RUN.recipe.model, 7, **RUN.recipe.model_options())
+    model.load_state_dict(result.weights())
+    model = model.to(memory_format=torch.channels_last)
+    rows = faces.where("PrivateTest")
+    masks = make_masks(faces, true_landmarks(faces), "regions", 0.3, faces.where("Training"))
+    stack = to_stack(faces.images[rows], masks[rows], "cpu")
+    for crops in CROPS:
+        logits, embedding = predict(model, *stack, FLOAT32, 44, crops)
+        np.testing.assert_array_equal(logits, result.predictions[f"test_logits_{crops}"])
+    np.testing.assert_allclose(embedding, result.embedding, atol=1e-3)
+    assert result.embedding.dtype == np.float16
+
+
+def test_ten_crops_are_averaged(faces):
+    """Logits are the mean over torchvision's ten crops one by one, in batches of any size."""
+    torch.manual_seed(0)
+    model = build_model("lkrnet", 7, width=0.0625)
+    model.train()(*(torch.rand(8, 1, 44, 44) for _ in range(2)))  # gives batch norm something to go by
+    masks = make_masks(faces, true_landmarks(faces), "regions", 0.3, faces.where("Training"))
+    image, mask = to_stack(faces.images[:9], masks[:9], "cpu")
+    logits, embedding = predict(model, image, mask, FLOAT32, 44, "tencrop", batch_size=40)
+    with torch.no_grad():
+        out = [model(a, b) for a, b in zip(ten_crop(image / 255, [44, 44]), ten_crop(mask, [44, 44]), strict=True)]
+    expected = torch.stack([o.logits for o in out])
+    assert expected.std(0).max() > 1e-3
+    np.testing.assert_allclose(logits, expected.mean(0), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(embedding, out[4].embedding, rtol=0, atol=1e-5)
+
+
+def test_finished_runs_are_found_and_not_trained_again(result, monkeypatch):
+    assert result.folder == folder_of()
+    other = replace(RUN, seed=6)
+    assert find(other, "test") is None and find(RUN, "elsewhere") is None
+    assert list(find_all([other, RUN], "test")) == [RUN]
+    monkeypatch.setattr(runs, "_faces", None)
+    assert list(complete([RUN], "test")) == [RUN]
+
+
+def test_complete_trains_what_is_missing(result, small_demo):
+    before = (result.folder / "run.json").stat().st_mtime_ns
+    plan = [replace(RUN, seed=6, recipe=tiny(OURS, "vgg19", epochs=1)), RUN]
+    done = complete(plan, "test")
+    assert list(done) == plan and [r.info["seed"] for r in done.values()] == [6, 5]
+    assert (result.folder / "run.json").stat().st_mtime_ns == before
+
+
+def test_complete_says_what_it_leaves_out(result, small_demo, monkeypatch, capsys):
+    """Without permission to train or without the data set, what is archived is returned, and one line printed."""
+    plan = [RUN, replace(RUN, seed=6), replace(RUN, seed=7)]
+    monkeypatch.setenv("FERCOMPANION_NO_TRAINING", "1")
+    assert list(complete(plan, "test")) == [RUN]
+    assert capsys.readouterr().out.startswith("2 of 3 runs are not archived")
+    monkeypatch.delenv("FERCOMPANION_NO_TRAINING")
+
+    def missing(*_):
+        raise DataError("not on this machine")
+    monkeypatch.setattr(runs, "_faces", missing)
+    assert list(complete(plan, "test")) == [RUN]
+    said = capsys.readouterr().out
+    assert said.startswith("2 of 3 runs") and "not on this machine" in said and said.count("\n") == 1
+
+
+def test_another_recipe_under_the_same_name_is_refused(result):
+    changed = replace(RUN, recipe=replace(RUN.recipe, lr=0.123))
+    with pytest.raises(DataError, match=r"run\.json: made with another recipe \(lr differ\)"):
+        find(changed, "test")
+    changed = replace(RUN, recipe=replace(RUN.recipe, margin=0.5, epochs=9))
+    with pytest.raises(DataError, match=r"\((epochs, margin|margin, epochs) differ\)"):
+        complete([changed], "test")
+
+
+def test_runs_made_before_a_field_was_added_are_still_found(result):
+    """The field counts as at its default then, and as different otherwise."""
+    path = result.folder / "run.json"
+    info = json.loads(path.read_text())
+    del info["recipe"]["margin"]
+    path.write_text(json.dumps(info))
+    assert find(RUN, "test").folder == result.folder
+    with pytest.raises(DataError, match=r"\(margin differ"):
+        find(replace(RUN, recipe=replace(RUN.recipe, margin=0.9)), "test")
+
+
+def test_retrain_leaves_the_archive_alone(result, small_demo, monkeypatch):
+    before = {p.name: p.read_bytes() for p in result.folder.iterdir()}
+    monkeypatch.setenv("RETRAIN", "1")
+    assert find(RUN, "test") is None
+    again = train_run(RUN, "test", machine=FLOAT32)
+    assert again.folder == folder_of(profile="test-retrain")
+    assert {p.name: p.read_bytes() for p in result.folder.iterdir()} == before
+    assert (again.folder / "weights.safetensors").read_bytes() == before["weights.safetensors"]
+    monkeypatch.setenv("RETRAIN", "0")
+    assert find(RUN, "test").folder == result.folder
+
+
+def test_a_run_broken_off_while_it_is_archived_is_finished_later(small_demo, monkeypatch):
+    """Without run.json a folder is no run; the checkpoint stays, and the second try trains nothing."""
+    def fail(*_):
+        raise OSError("disk full")
+    with monkeypatch.context() as broken:
+        broken.setattr(runs, "_write_history", fail)
+        with pytest.raises(OSError, match="disk full"):
+            train_run(RUN, "test", machine=FLOAT32)
+    assert find(RUN, "test") is None and (folder_of() / train.CHECKPOINT).exists()
+    monkeypatch.setattr(train, "train_epoch", None)
+    result = train_run(RUN, "test", machine=FLOAT32)
+    assert result.info["resumed"] and {p.name for p in folder_of().iterdir()} == FILES
+
+
+def test_a_network_that_collapsed_is_archived_too(small_demo):
+    """All embeddings equal: the distances between them have no ratio, but the run is worth keeping."""
+    recipe = tiny(OURS, "vgg19", epochs=1, batch_norm=False, lr=1e-9, warmup_lr=1e-9)
+    result = train_run(replace(RUN, recipe=recipe), "test", machine=FLOAT32)
+    assert len(np.unique(result.embedding, axis=0)) == 1
+    assert find(replace(RUN, recipe=recipe), "test") is not None
+
+
+def test_archives_hold_no_weights(result):
+    (result.folder / "weights.safetensors").unlink()
+    with pytest.raises(DataError, match="RETRAIN=1"):
+        find(RUN, "test").weights()
+    (result.folder / "embedding.npy").unlink()
+    assert find(RUN, "test").embedding is None
+
+
+def test_fold_of_a_cross_validation(demo_ck, monkeypatch):
+    """Subject folds select nothing: the last epoch is the result, and no person is on both sides."""
+    ck = demo_ck.subset(np.isin(demo_ck.subject, np.unique(demo_ck.subject)[:4]))
+    monkeypatch.setattr(runs, "_faces", lambda name, root: ck)
+    run = Run(tiny(OURS, "vgg19"), "demo-ck", "subject", fold=1, n_folds=4)
+    result = train_run(run, "test", machine=FLOAT32)
+    assert result.folder == Path(os.environ["FERCOMPANION_RESULTS"],
+                                 "test/demo-ck/ours-vgg19/subject/fold2of4-seed0")
+    assert result.info["n"] == {"train": 45, "valid": 0, "test": 15}
+    assert result.info["selected_epoch"] == 2 and result.info["selection"] == "last epoch"
+    assert len(set(result.predictions["test_subject"])) == 1
+    assert find(run, "test").info["fold"] == 1 and find(replace(run, fold=0), "test") is None
+    assert not any(key.startswith("valid") for key in result.info["metrics"])
+    assert np.isnan(result.history["valid_accuracy"]).all()
+    assert [r.fold for r in runs.folds(run)] == [0, 1, 2, 3]

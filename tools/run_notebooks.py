@@ -1,0 +1,229 @@
+"""Run notebooks with papermill, and say in one line what went wrong where.
+
+The results go to a folder that git ignores; the notebooks themselves stay as they are, unless --in-place asks
+for new outputs. A kernel works in its notebook's folder, as it does in JupyterLab.
+
+    python tools/run_notebooks.py                           all notebooks, with their own parameters
+    python tools/run_notebooks.py --profile paper-cpu       all notebooks, with the runs of that profile
+    python tools/run_notebooks.py notebooks/03_*.ipynb -p seed=1 -p "arms=['vgg19', 'lkrnet']"
+    python tools/run_notebooks.py --in-place                new outputs for the committed notebooks
+
+It ends with a table, and with status 0 only if every notebook ran through to its last cell: 1 if one failed,
+2 if the call was wrong, 130 if it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import DeadKernelError
+
+ROOT = Path(__file__).resolve().parents[1]
+CELL_FILE = re.compile(r"[^\s'\"]*ipykernel_\d+[/\\]\d+\.py")  # how warnings name a cell, with a process id
+
+
+class NotebookError(Exception):
+    """One line for the user."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the notebooks asked for; returns the exit status."""
+    options = _options(arguments)
+    try:
+        jobs = _jobs(options)
+    except NotebookError as error:
+        print(error, file=sys.stderr)
+        return 2
+    folder = "in-place" if options.in_place else options.profile or "defaults"
+    out = (options.out or ROOT / "build" / "notebooks" / folder).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it warns of is in our lines
+
+    rows = []
+    for number, (path, parameters) in enumerate(jobs, 1):
+        if any(status == "FAILED" for *_, status in rows) and not options.keep_going:
+            rows.append((path.name, 0.0, "not run"))
+            continue
+        print(f"[{number}/{len(jobs)}] {path.name} ...", end="\n" if options.verbose else " ", flush=True)
+        start, error = time.monotonic(), None
+        try:
+            run_notebook(path, out / path.name, parameters, options.verbose)
+            if options.in_place:
+                put_back(path, out / path.name)
+        except NotebookError as failure:
+            error = failure
+        except KeyboardInterrupt:
+            print(f"interrupted; what it had printed is in {_short(out / path.name)}", flush=True)
+            return 130
+        rows.append((path.name, time.monotonic() - start, "FAILED" if error else "ok"))
+        print(f"{rows[-1][2]} after {rows[-1][1]:.1f} s", flush=True)
+        if error:
+            print(error, file=sys.stderr, flush=True)
+            if options.verbose and error.__cause__:
+                traceback.print_exception(error.__cause__)
+    _print_table(rows)
+    return int(any(status != "ok" for *_, status in rows))
+
+
+def run_notebook(path: Path, output: Path, parameters: dict, verbose: bool = False) -> None:
+    """Execute one notebook in its own folder; `output` is saved after every cell.
+
+    Raises
+    ------
+    NotebookError
+        A cell raised or was never finished, or the kernel died.
+    """
+    output.unlink(missing_ok=True)  # an old result must not pass for this one
+    path, cause = path.resolve(), None
+    try:
+        done = papermill.execute_notebook(
+            path,
+            output,
+            parameters,
+            kernel_name="python3",
+            cwd=path.parent,
+            progress_bar=False,
+            stdout_file=sys.stdout if verbose else None,
+            coalesce_streams=True,
+            extra_arguments=["--log-level=CRITICAL"],
+        )  # the kernel's own log is about its sockets
+        if all(cell.metadata.papermill.status == "completed" for cell in done.cells):
+            return
+        problem = "the kernel ended before the last cell (a call of sys.exit?)"
+    except papermill.PapermillExecutionError as error:
+        problem, cause = f"{error.ename}: {_first_line(error.evalue)}", error
+    except DeadKernelError as error:
+        problem, cause = "the kernel died, most often because memory ran out: close other programs", error
+    except NoSuchKernel as error:
+        problem, cause = "this Python has no kernel named python3; run make setup", error
+    except Exception as error:
+        problem, cause = f"{type(error).__name__}: {_first_line(str(error))}", error
+    saved = f"; output saved in {_short(output)}" if output.is_file() else ""
+    raise NotebookError(f"{path.name}{_last_started(output)}: {problem}{saved}") from cause
+
+
+def put_back(path: Path, executed: Path) -> None:
+    """Give a notebook the outputs of its executed copy and nothing else of it: no times, no tags, no paths.
+
+    The file is replaced in one step.
+    """
+    notebook, copy = (nbformat.read(p, as_version=4) for p in (path, executed))
+    for cell, done in zip(notebook.cells, copy.cells, strict=True):
+        if cell.cell_type == "code":
+            cell.execution_count = done.execution_count
+            cell.outputs = [_without_paths(output) for output in done.outputs]
+    temporary = path.with_name(f".{path.name}.new")
+    nbformat.write(notebook, temporary)
+    os.replace(temporary, path)
+
+
+def _jobs(options: argparse.Namespace) -> list[tuple[Path, dict]]:
+    """The notebooks with what to inject into each."""
+    if options.in_place and (options.profile or options.parameters):
+        raise NotebookError("--in-place keeps the notebooks' own parameters: no --profile, no --parameters")
+    notebooks = options.notebooks or sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    if not notebooks:
+        raise NotebookError("there are no notebooks in notebooks/")
+    return [(path, _parameters(path, options.profile, dict(options.parameters))) for path in notebooks]
+
+
+def _parameters(path: Path, profile: str | None, wanted: dict) -> dict:
+    """What to inject; names are checked here, as papermill only warns of those that are not there."""
+    if not path.is_file():
+        raise NotebookError(f"{path}: there is no such notebook")
+    try:
+        known = papermill.inspect_notebook(path.resolve())
+    except Exception as error:
+        raise NotebookError(f"{path.name}: not a notebook ({_first_line(str(error))})") from error
+    for name in wanted:
+        if name not in known:
+            has = ", ".join(known) or "none"
+            raise NotebookError(f"{path.name} has no parameter {name!r}; its parameters: {has}")
+    return ({"profile": profile} if profile and "profile" in known else {}) | wanted
+
+
+def _last_started(output: Path) -> str:
+    """', code cell N (its first line)' of the last cell that was started; papermill's own cells do not count.
+
+    Its status does not tell: papermill calls every cell completed when the kernel has died.
+    """
+    cells = nbformat.read(output, as_version=4).cells if output.is_file() else []
+    code = [c for c in cells if c.cell_type == "code" and "injected-parameters" not in c.metadata.tags]
+    started = [(n, c) for n, c in enumerate(code, 1) if c.metadata.papermill["start_time"]]
+    return "".join(f", code cell {n} ({_first_line(c.source)})" for n, c in started[-1:])
+
+
+def _without_paths(output):
+    """The output with paths relative to the repository, ~ for the home folder, and no process ids."""
+    if isinstance(output, dict):
+        for key in [key for key in output if not key.startswith("image/")]:
+            output[key] = _without_paths(output[key])
+    elif isinstance(output, list):
+        output = [_without_paths(value) for value in output]
+    elif isinstance(output, str):
+        output = CELL_FILE.sub("cell.py", output).replace(f"{ROOT}{os.sep}", "").replace(str(ROOT), ".")
+        output = output.replace(str(Path.home()), "~")
+    return output
+
+
+def _print_table(rows: list[tuple[str, float, str]]) -> None:
+    width = max(len(name) for name, *_ in rows)
+    print(f"\n{'notebook':<{width}}  seconds  status")
+    for name, seconds, status in [*rows, ("all", sum(seconds for _, seconds, _ in rows), "")]:
+        print(f"{name:<{width}}  {seconds:7.1f}  {status}".rstrip(), flush=True)
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    """'name=value' as (name, value); a value that is no Python literal is a string (paper-cpu, 007)."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("run_notebooks.py", description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("notebooks", nargs="*", type=Path, help="notebooks to run (default: notebooks/[0-9]*.ipynb in order)")
+    add("--profile", help="value for every notebook that has a parameter `profile`, such as paper-cpu")
+    add(
+        "-p",
+        "--parameters",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another parameter; repeatable; the value is a Python literal, or else a string",
+    )
+    add("--out", type=Path, help="folder of the executed notebooks (default: build/notebooks/PROFILE)")
+    add("--in-place", action="store_true", help="put the new outputs into the notebooks that ran through")
+    add("--keep-going", action="store_true", help="go on with the next notebook after one has failed")
+    add("--verbose", action="store_true", help="show what the cells print while they run, and tracebacks")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

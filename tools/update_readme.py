@@ -1,0 +1,63 @@
+"""Write README's block "the paper beside ours" from the archived runs: python tools/update_readme.py [--check]."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from fercompanion import evaluate, plans, runs, tables
+from fercompanion.data import FER_CLASSES
+from fercompanion.doctor import EXPECTED_COUNTS
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
+PROFILE = "paper-cpu"
+
+
+def block() -> str:
+    """The block's text: overall accuracy on PrivateTest, implied by Table 3 and measured."""
+    plan = plans.profile(PROFILE)
+    tested = tables.by_arm(runs.find_all(plans.wild_runs(plan), PROFILE))
+    implied = tables.implied("Table 3", FER_CLASSES, EXPECTED_COUNTS["fer2013"]["PrivateTest"])
+    lines = [
+        "| FER2013, PrivateTest, accuracy % | paper (implied by Table 3) | ours, centre crop | ours, TenCrop "
+        "| TenCrop, without copies in Training | epochs, seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm in plans.FACTORIAL:
+        row = implied.loc[tables.TITLES[arm]]
+        paper = f"{row['implied accuracy']:.1f} ± 0.5"
+        if arm not in tested:
+            lines.append(f"| {tables.TITLES[arm]} | {paper} | {tables.NOT_RUN} | | | |")
+            continue
+        t = tested[arm]
+        ours = [evaluate.accuracy(h[0]) for h in (t.hits("centre"), t.hits(), t.hits()[:, t.clean])]
+        cells = " | ".join(map(str, ours))
+        lines.append(f"| {tables.TITLES[arm]} | {paper} | {cells} | {t.epochs}, {len(t.hits())} |")
+    n, clean = len(FER_CLASSES), ""
+    if tested:
+        t = next(iter(tested.values()))
+        n, clean = len(t.labels), f" and {int(t.clean.sum()):,} without an exact copy in Training"
+        lines += ["", f"n = {n:,}{clean}; 95 % Wilson intervals; the epoch is selected on PublicTest. {plan.note}"]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; status 1 if the block is out of date")
+    options = parser.parse_args()
+    old = README.read_text()
+    head, rest = old.split(BEGIN, 1)
+    first_line, rest = rest.split("\n", 1)
+    new = f"{head}{BEGIN}{first_line}\n{block()}\n{END}{rest.split(END, 1)[1]}"
+    if options.check:
+        if new != old:
+            print("README.md: the results block is out of date; run: python tools/update_readme.py", file=sys.stderr)
+        return int(new != old)
+    README.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
