@@ -95,7 +95,7 @@ def key_regions(faces: Faces, landmarks: Landmarks, rows: np.ndarray, alpha: flo
         axes[1, column].imshow(mask, vmin=0, vmax=1, cmap="viridis")
         axes[2, column].imshow(image * mask, vmin=0, vmax=255)
         axes[0, column].set_title(faces.classes[faces.labels[row]])
-    for ax, label in zip(axes[:, 0], ("MTCNN", "weights, Eq. 3", "image × weights"), strict=True):
+    for ax, label in zip(axes[:, 0], ("MTCNN", "Eq. 3", "product"), strict=True):
         ax.set_ylabel(label)
     _bare(axes)
     return figure
@@ -137,35 +137,28 @@ def architecture(model, crop: int = 44):
         model.eval()(torch.zeros(1, 1, crop, crop), torch.zeros(1, 1, crop, crop))
     for hook in hooks:
         hook.remove()
-    blocks = [f"block {k + 1}\n{_size(sizes[f'trunk.{k}'])}" for k in range(len(model.trunk))]
-    figure, ax = plt.subplots(figsize=(9.2, 3.0))
-    x = _chain(ax, 0.0, 0.62, [f"image\n1×{crop}×{crop}", *blocks])
-    _arrow(ax, x - 0.35, 0.62, x, 0.95)
-    _arrow(ax, x - 0.35, 0.62, x, 0.2)
-    p = f"p: {_size(sizes[f'trunk.{len(model.trunk) - 1}'])}"
+    trunk = [f"block {k + 1}\n{_size(sizes[f'trunk.{k}'])}" for k in range(len(model.trunk))]
+    figure, ax = plt.subplots(figsize=(9.4, 2.7))
+    steps = _chain(ax, 0, 0.5, [f"image\n1×{crop}×{crop}", *trunk], "#F2F2F2")
+    mask = _box(ax, 4 * STEP, -0.55, f"MTCNN mask M\n1×{crop}×{crop}", "#E8F3EC")
     for y, branch, first, colour in (
-        (0.95, "global", p, "#DCE9F5"),
-        (0.2, "local", "p′ = p ⊙ M(p)↓\nEq. 4", "#FBE3D2"),
+        (1.0, "global", "p", "#DCE9F5"),
+        (0.0, "local", "p′ = p ⊙ M(p)↓\n(Eq. 4)", "#FBE3D2"),
     ):
-        linear = [m for name, m in model.heads[branch].named_children() if isinstance(m, torch.nn.Linear)]
-        steps = [
-            first,
-            *[f"FC {m.out_features}" for m in linear],
-            f"FC {model.classifiers[branch].out_features}\nCE",
-        ]
-        end = _chain(ax, x, y, steps, colour)
-        ax.text(end - 0.05, y, f"{branch} branch", va="center", fontsize=8)
-    _box(ax, x - 0.35, -0.25, "MTCNN mask M\n" + f"1×{crop}×{crop}", "#E8F3EC")
-    _arrow(ax, x + 0.1, -0.17, x + 0.42, 0.06)
-    ax.text(
-        x + 2.9,
-        0.58,
-        "+ λ · triplet on the 256-d\nglobal feature (unit length)",
-        ha="center",
-        va="center",
-        fontsize=8,
-    )
-    ax.set(xlim=(-0.6, x + 5.4), ylim=(-0.5, 1.25))
+        linear = [m.out_features for m in model.heads[branch].children() if isinstance(m, torch.nn.Linear)]
+        pooled = f"pool, mean\n{linear and model.heads[branch][0].in_features}"
+        classes = model.classifiers[branch].out_features
+        texts = [first, pooled, *[f"FC {n}" for n in linear], f"FC {classes}, CE\n({branch} branch)"]
+        boxes = _chain(ax, (len(steps)) * STEP, y, texts, colour)
+        _arrow(ax, steps[-1], boxes[0])
+        if branch == "local":
+            _arrow(ax, mask, boxes[0])
+        else:
+            loss = _box(
+                ax, (len(steps) + len(linear) + 1.4) * STEP, 0.5, "+ λ · triplet (unit length)", "white"
+            )
+            _arrow(ax, boxes[-2], loss)
+    ax.set(xlim=(-0.6, (len(steps) + len(texts)) * STEP - 0.3), ylim=(-0.8, 1.25))
     ax.axis("off")
     return figure
 
@@ -188,19 +181,17 @@ def layers(model):
             names.append(f"FC {module.out_features}")
     names.append(f"FC {model.classifiers['global'].out_features}")
     rows = 6
-    figure, ax = plt.subplots(figsize=(7.2, 2.4))
+    figure, ax = plt.subplots(figsize=(6.2, 2.5))
+    before = None
     for number, name in enumerate(names):
         column, row = divmod(number, rows)
-        row = row if column % 2 == 0 else rows - 1 - row  # a snake, as in the paper
+        row = row if column % 2 == 0 else rows - 1 - row  # up and down in turn, as in the paper
         colour = "#DCE9F5" if name.startswith("Conv") else "#FBE3D2" if name == "Maxpool" else "#E8F3EC"
-        _box(ax, column * 1.5, -row * 0.5, name, colour)
-        if number + 1 < len(names):
-            if number % rows == rows - 1:
-                _arrow(ax, column * 1.5 + 0.42, -row * 0.5, column * 1.5 + 1.08, -row * 0.5)
-            else:
-                down = -1 if column % 2 == 0 else 1
-                _arrow(ax, column * 1.5, -row * 0.5 + 0.14 * down, column * 1.5, -row * 0.5 + 0.36 * down)
-    ax.set(xlim=(-0.6, 1.5 * ((len(names) - 1) // rows) + 0.6), ylim=(-0.5 * rows + 0.2, 0.3))
+        box = _box(ax, column, -row, name, colour)
+        if before is not None:
+            _arrow(ax, before, box)
+        before = box
+    ax.set(xlim=(-0.4, (len(names) - 1) // rows + 0.4), ylim=(0.5 - rows, 0.5))
     ax.axis("off")
     return figure
 
@@ -343,32 +334,25 @@ def _size(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
 
 
-def _chain(ax, x: float, y: float, texts: list[str], colour: str = "#F2F2F2") -> float:
-    """Boxes from left to right with arrows between; returns the x of the next box."""
-    for number, text in enumerate(texts):
-        if number:
-            _arrow(ax, x - 0.55, y, x - 0.42, y)
-        _box(ax, x, y, text, colour)
-        x += 0.97
-    return x
+STEP = 1.3
+"""Distance of boxes in a chain."""
 
 
-def _box(ax, x: float, y: float, text: str, colour: str) -> None:
-    ax.text(
-        x,
-        y,
-        text,
-        ha="center",
-        va="center",
-        fontsize=7.5,
-        bbox={"boxstyle": "round,pad=0.35", "fc": colour, "ec": "0.45", "lw": 0.7},
-    )
+def _chain(ax, x: float, y: float, texts: list[str], colour: str) -> list:
+    """Boxes from left to right with arrows between."""
+    boxes = [_box(ax, x + k * STEP, y, text, colour) for k, text in enumerate(texts)]
+    for a, b in zip(boxes, boxes[1:], strict=False):
+        _arrow(ax, a, b)
+    return boxes
 
 
-def _arrow(ax, x1: float, y1: float, x2: float, y2: float) -> None:
-    ax.annotate(
-        "",
-        (x2, y2),
-        (x1, y1),
-        arrowprops={"arrowstyle": "-|>", "lw": 0.8, "color": "0.3", "shrinkA": 0, "shrinkB": 0},
-    )
+def _box(ax, x: float, y: float, text: str, colour: str):
+    style = {"boxstyle": "round,pad=0.35", "fc": colour, "ec": "0.45", "lw": 0.7}
+    return ax.text(x, y, text, ha="center", va="center", fontsize=7, bbox=style)
+
+
+def _arrow(ax, start, end) -> None:
+    """From one box to another, cut at their borders."""
+    style = {"arrowstyle": "-|>", "lw": 0.8, "color": "0.3", "shrinkA": 1, "shrinkB": 1}
+    patches = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
+    ax.annotate("", end.get_position(), start.get_position(), arrowprops=style | patches)

@@ -46,3 +46,13 @@ def true_landmarks(faces: Faces) -> Landmarks:
     """The landmarks the demo faces were drawn with, in a box around them."""
     low, high = faces.truth.min(1) - 8, faces.truth.max(1) + 8
     return Landmarks(faces.truth, np.concatenate([low, high], 1), np.zeros(len(faces), np.uint8))
+
+
+def settled(model, *inputs):
+    """The network in evaluation mode, its batch norms set by one batch: untrained, its signal would fade."""
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    with torch.no_grad():
+        model.train()(*inputs)
+    return model.eval()

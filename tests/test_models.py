@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import settled
 from torch import nn
 from torchvision.models import vgg19 as torchvision_vgg19
 
@@ -18,15 +19,8 @@ def batch(n=3, size=44, seed=0):
 
 
 def small(name="lkrnet", seed=0, **options):
-    """A narrow network in evaluation mode whose batch norms have seen one batch, or its signal would fade."""
     torch.manual_seed(seed)
-    model = build_model(name, **SMALL | options)
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 1.0
-    with torch.no_grad():
-        model.train()(*batch(seed=1))
-    return model.eval()
+    return settled(build_model(name, **SMALL | options), *batch(seed=1))
 
 
 def count(module):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import few, true_landmarks
+from conftest import few, settled, true_landmarks
 from scipy.stats import chisquare
 from torchvision.transforms.functional import ten_crop
 
@@ -410,10 +410,9 @@ def test_weights_give_the_predictions(result, faces):
 def test_ten_crops_are_averaged(faces):
     """Logits are the mean over torchvision's ten crops one by one, in batches of any size."""
     torch.manual_seed(0)
-    model = build_model("lkrnet", 7, width=0.0625)
-    model.train()(*(torch.rand(8, 1, 44, 44) for _ in range(2)))  # gives batch norm something to go by
     masks = make_masks(faces, true_landmarks(faces), "regions", 0.3, faces.where("Training"))
     image, mask = to_stack(faces.images[:9], masks[:9], "cpu")
+    model = settled(build_model("lkrnet", 7, width=0.0625), image / 255, mask)
     logits, embedding = predict(model, image, mask, FLOAT32, 44, "tencrop", batch_size=40)
     with torch.no_grad():
         out = [model(a, b) for a, b in zip(ten_crop(image / 255, [44, 44]), ten_crop(mask, [44, 44]), strict=True)]

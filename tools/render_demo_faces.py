@@ -891,7 +891,7 @@ def join_parts(parts):
     """Join (vertices, normals, template, faces, kind) parts into one mesh."""
     offsets = np.cumsum([0] + [len(part[0]) for part in parts[:-1]])
     vertices, normals, template = (np.concatenate([part[k] for part in parts]) for k in range(3))
-    faces = np.concatenate([part[3] + offset for part, offset in zip(parts, offsets)]).astype(np.int32)
+    faces = np.concatenate([part[3] + offset for part, offset in zip(parts, offsets, strict=True)]).astype(np.int32)
     return vertices, normals, template, faces, np.concatenate([part[4] for part in parts])
 
 
@@ -994,11 +994,11 @@ def take_demo(head, subject, seed, size):
     """
     identity = sample_identity(head.local_labels, stream(seed, subject))
     streams = [stream(seed, subject, k + 1) for k in range(len(subject.labels))]
-    pictures = list(zip(subject.labels, streams))
+    pictures = list(zip(subject.labels, streams, strict=True))
     units = [sample_expression(label, rng.uniform(0.45, 1), rng) for label, rng in pictures]
     neutral, *faces = head.vertices(identity.phenotype, identity.local_changes, [{}, *units])
     tiles, points, rows = [], [], []
-    for (label, rng), face in zip(pictures, faces):
+    for (label, rng), face in zip(pictures, faces, strict=True):
         camera, light = sample_camera(IN_THE_WILD, rng), sample_light(IN_THE_WILD, rng)
         picture, landmarks = render(head, identity, face, neutral, camera, light, size, rng)
         tiles.append(photograph(picture, IN_THE_WILD, rng.uniform(0, IN_THE_WILD.blur), rng))
@@ -1056,7 +1056,7 @@ def render_set(name, seed, size, processes, limit=None):
     else:
         with multiprocessing.get_context("spawn").Pool(processes) as pool:
             results = list(tqdm(pool.imap(_take, jobs), name, len(jobs), unit="subject"))
-    tiles, points, rows = zip(*results)
+    tiles, points, rows = zip(*results, strict=True)
     return np.concatenate(tiles), np.concatenate(points), sum(rows, [])
 
 
@@ -1082,7 +1082,7 @@ def write_set(folder, name, tiles, points, rows):
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMN_NAMES)
-    for index, (row, landmarks) in enumerate(zip(rows, points)):
+    for index, (row, landmarks) in enumerate(zip(rows, points, strict=True)):
         writer.writerow([index, *row, *(f"{value:.2f}" for value in landmarks.ravel())])
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / f"{name}.png", image.getvalue())
