@@ -167,8 +167,8 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     folder = results_folder(profile) / run.where
     made_with = environment()
     faces = _faces(run.dataset, root or None)
-    marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root or None)
     who = parts(faces, run.protocol, run.fold, run.n_folds)
+    marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root or None)
     fitted = fit(run.recipe, faces, marks, who, run.seed, folder, machine, label)
     arrays = fitted["predictions"]
     clean = clean_mask(faces)

@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, nobody's caches or results, and the demo faces with their true landmarks."""
+"""Shared by all tests: one thread, nobody's caches or results, and the demo faces with true landmarks."""
 
 import numpy as np
 import pytest

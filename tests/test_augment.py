@@ -18,16 +18,20 @@ def places(n, size=48):
     return (1.0 + torch.arange(size * size)).view(1, 1, size, size).repeat(n, 1, 1, 1)
 
 
-@pytest.mark.parametrize("transform", [
-    lambda s: augment.train_transform(s, PAPER),
-    lambda s: augment.train_transform(s, OURS),
-    lambda s: augment.random_affine(s, 10, 0.1, 2),
-    lambda s: augment.random_crop(s, 44),
-    lambda s: augment.random_flip(s, 0.5),
-    lambda s: augment.black_blocks(s, 3, 5),
-    lambda s: augment.centre_crop(s, 44),
-    lambda s: augment.ten_crop(s, 44).flatten(0, 1),
-], ids=["PAPER", "OURS", "affine", "crop", "flip", "blocks", "centre", "ten"])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda s: augment.train_transform(s, PAPER),
+        lambda s: augment.train_transform(s, OURS),
+        lambda s: augment.random_affine(s, 10, 0.1, 2),
+        lambda s: augment.random_crop(s, 44),
+        lambda s: augment.random_flip(s, 0.5),
+        lambda s: augment.black_blocks(s, 3, 5),
+        lambda s: augment.centre_crop(s, 44),
+        lambda s: augment.ten_crop(s, 44).flatten(0, 1),
+    ],
+    ids=["PAPER", "OURS", "affine", "crop", "flip", "blocks", "centre", "ten"],
+)
 def test_image_and_mask_move_together(transform):
     torch.manual_seed(0)
     picture = pictures(16)
@@ -104,8 +108,10 @@ def test_black_blocks(count, size):
     assert count * size > 16 or area.max() == count * size**2  # blocks that hardly ever overlap
     # Every black pixel lies in a size x size square that is black throughout.
     whole = torch.nn.functional.max_pool2d(-black[:, None].float(), size, 1) == -1
-    covered = torch.nn.functional.max_pool2d(
-        torch.nn.functional.pad(whole.float(), (size - 1,) * 4), size, 1)[:, 0] == 1
+    covered = (
+        torch.nn.functional.max_pool2d(torch.nn.functional.pad(whole.float(), (size - 1,) * 4), size, 1)[:, 0]
+        == 1
+    )
     assert torch.equal(covered, black)
 
 
@@ -121,7 +127,9 @@ def test_black_blocks_reach_the_corners_and_differ():
 
 @pytest.mark.parametrize("size", [48, 46, 44, 40, 24])
 def test_centre_crop_is_torchvisions(size):
-    assert torch.equal(augment.centre_crop(pictures(3, 2), size), tf.center_crop(pictures(3, 2), [size, size]))
+    assert torch.equal(
+        augment.centre_crop(pictures(3, 2), size), tf.center_crop(pictures(3, 2), [size, size])
+    )
 
 
 @pytest.mark.parametrize("size", [48, 44, 40])
@@ -132,7 +140,9 @@ def test_ten_crop_is_torchvisions_in_order_and_bits(size):
 
 
 def test_affine_of_zero_is_the_identity():
-    torch.testing.assert_close(augment.random_affine(pictures(4, 2), 0, 0, 0), pictures(4, 2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        augment.random_affine(pictures(4, 2), 0, 0, 0), pictures(4, 2), rtol=0, atol=1e-5
+    )
 
 
 def blob(x, y, n=400):
@@ -176,5 +186,6 @@ def test_shift_moves_by_at_most_its_pixels_in_both_directions():
 
 
 def test_affine_repeats_the_edge():
-    assert torch.allclose(augment.random_affine(torch.full((50, 1, 48, 48), 0.7), 10, 0.1, 2),
-                          torch.tensor(0.7), atol=1e-5)
+    assert torch.allclose(
+        augment.random_affine(torch.full((50, 1, 48, 48), 0.7), 10, 0.1, 2), torch.tensor(0.7), atol=1e-5
+    )

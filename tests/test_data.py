@@ -128,8 +128,11 @@ CK_CODE = {"anger": 1, "contempt": 2, "disgust": 3, "fear": 4, "happiness": 5, "
 def tiny_ck():
     """(image, label, subject, sequence number, frame): three frames of a sequence per class."""
     rng = np.random.default_rng(1)
-    return [(noise(rng), label, ("S005", "S132")[label % 2], f"{label:03d}", frame)
-            for label in range(7) for frame in (4, 5, 6)]
+    return [
+        (noise(rng), label, ("S005", "S132")[label % 2], f"{label:03d}", frame)
+        for label in range(7)
+        for frame in (4, 5, 6)
+    ]
 
 
 def write_ck48(folder, tiny_ck):
@@ -153,8 +156,10 @@ def write_ck_original(folder, tiny_ck, labels="Emotion"):
         text.write_text(f"   {CK_CODE[CK_CLASSES[label]]}.0000000e+00\n")
         (path.parent / ".DS_Store").write_bytes(b"x")
     # An earlier, neutral frame and a sequence without a label are both left out.
-    for path in (folder / "cohn-kanade-images/S005/000/S005_000_00000001.png",
-                 folder / "cohn-kanade-images/S005/009/S005_009_00000001.png"):
+    for path in (
+        folder / "cohn-kanade-images/S005/000/S005_000_00000001.png",
+        folder / "cohn-kanade-images/S005/009/S005_009_00000001.png",
+    ):
         path.parent.mkdir(exist_ok=True)
         Image.new("L", (640, 490)).save(path)
     (folder / labels / "S005" / "009").mkdir()
@@ -210,8 +215,12 @@ def test_subset_where_and_digests(tiny, tmp_path):
 def test_sha256_depends_on_the_content_and_not_on_the_source(tiny, tmp_path):
     write_csv(tmp_path, tiny)
     faces = load_faces("fer2013", tmp_path)
-    changed = [dict(images=faces.images ^ 1), dict(labels=faces.labels[::-1]), dict(split=faces.split[::-1]),
-               dict(classes=CK_CLASSES)]
+    changed = [
+        dict(images=faces.images ^ 1),
+        dict(labels=faces.labels[::-1]),
+        dict(split=faces.split[::-1]),
+        dict(classes=CK_CLASSES),
+    ]
     keys = {data.replace(faces, **change).sha256 for change in changed}
     assert len(keys) == 4 and faces.sha256 not in keys
     assert data.replace(faces, source=faces.source[::-1]).sha256 == faces.sha256
@@ -225,9 +234,16 @@ def test_faces_refuses_columns_of_different_length(tiny, tmp_path):
 
 def test_clean_mask(tmp_path):
     pictures = [np.full((48, 48), grey, np.uint8) for grey in range(4)]
-    rows = [(pictures[0], 0, "Training"), (pictures[1], 0, "Training"), (pictures[0], 1, "Training"),
-            (pictures[0], 0, "PublicTest"), (pictures[2], 0, "PublicTest"), (pictures[2], 0, "PrivateTest"),
-            (pictures[1], 2, "PrivateTest"), (pictures[3], 0, "PrivateTest")]
+    rows = [
+        (pictures[0], 0, "Training"),
+        (pictures[1], 0, "Training"),
+        (pictures[0], 1, "Training"),
+        (pictures[0], 0, "PublicTest"),
+        (pictures[2], 0, "PublicTest"),
+        (pictures[2], 0, "PrivateTest"),
+        (pictures[1], 2, "PrivateTest"),
+        (pictures[3], 0, "PrivateTest"),
+    ]
     write_csv(tmp_path, rows)
     mask = clean_mask(load_faces("fer2013", tmp_path))
     assert mask.dtype == bool and mask.tolist() == [True, True, False, False, True, True, False, True]
@@ -249,9 +265,16 @@ def write_sheet(folder, n=61, tiles=None, **changes):
     lines = [",".join(columns)]
     for k in range(n):
         if k < tiles:
-            sheet[48 * (k // 60):48 * (k // 60) + 48, 48 * (k % 60):48 * (k % 60) + 48] = k
-        cells = [k, FER_CLASSES[k % 7], SPLITS[k % 3], f"P{k // 3}", f"P{k // 3}_1", k % 3,
-                 *[k + j / 4 for j in range(10)]]
+            sheet[48 * (k // 60) : 48 * (k // 60) + 48, 48 * (k % 60) : 48 * (k % 60) + 48] = k
+        cells = [
+            k,
+            FER_CLASSES[k % 7],
+            SPLITS[k % 3],
+            f"P{k // 3}",
+            f"P{k // 3}_1",
+            k % 3,
+            *[k + j / 4 for j in range(10)],
+        ]
         row = dict(zip(columns, map(str, cells), strict=True))
         lines.append(",".join((row | (changes if k == n - 1 else {})).values()))
     Image.fromarray(sheet).save(folder / "demo.png")
@@ -269,14 +292,17 @@ def test_demo_sheet(tmp_path):
     assert faces.subset([3]).truth.shape == (1, 5, 2)
 
 
-@pytest.mark.parametrize(("how", "words"), [
-    (dict(label="joy"), ["demo.csv, line 62", "'joy'"]),
-    (dict(split="Test"), ["demo.csv, line 62", "'Test'"]),
-    (dict(nose_x="?"), ["demo.csv, line 62", "landmark"]),
-    (dict(index="7"), ["demo.csv, line 62", "tile 60"]),
-    (dict(tiles=60), ["demo.csv, line 62", "tile 60"]),
-    (dict(tiles=121), ["demo.csv", "61 rows", "144"]),
-])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (dict(label="joy"), ["demo.csv, line 62", "'joy'"]),
+        (dict(split="Test"), ["demo.csv, line 62", "'Test'"]),
+        (dict(nose_x="?"), ["demo.csv, line 62", "landmark"]),
+        (dict(index="7"), ["demo.csv, line 62", "tile 60"]),
+        (dict(tiles=60), ["demo.csv, line 62", "tile 60"]),
+        (dict(tiles=121), ["demo.csv", "61 rows", "144"]),
+    ],
+)
 def test_a_demo_that_does_not_fit_its_table_is_refused(how, words, tmp_path):
     write_sheet(tmp_path, **how)
     refused(lambda: layouts.read_sheet(tmp_path, "demo", FER_CLASSES), *words, "reinstall the package")
@@ -364,11 +390,14 @@ def test_line_numbers_count_blank_lines(tiny, tmp_path):
     refused(lambda: load_faces("fer2013", tmp_path), "fer2013.csv, line 5", "emotion '8'")
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (b"", ["empty"]),
-    (b"emotion,pixels,Usage\n", ["no rows"]),
-    ("emotion,pixels,Usage\n".encode("utf-16"), ["UTF-8"]),
-])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["empty"]),
+        (b"emotion,pixels,Usage\n", ["no rows"]),
+        ("emotion,pixels,Usage\n".encode("utf-16"), ["UTF-8"]),
+    ],
+)
 def test_empty_csv(content, words, tmp_path):
     (tmp_path / "fer2013.csv").write_bytes(content)
     refused(lambda: load_faces("fer2013", tmp_path), "fer2013.csv, line 1", *words, AGAIN)
@@ -462,10 +491,13 @@ def test_bad_original_ck(case, tiny_ck, tmp_path):
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("anger/face1.png", ["face1.png", "S132_006_00000023.png", "restore"]),
-    ("neutral/S005_009_00000001.png", ["neutral", "rename it to one of anger", "contempt", "move it"]),
-])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("anger/face1.png", ["face1.png", "S132_006_00000023.png", "restore"]),
+        ("neutral/S005_009_00000001.png", ["neutral", "rename it to one of anger", "contempt", "move it"]),
+    ],
+)
 def test_bad_ck48(name, words, tiny_ck, tmp_path):
     write_ck48(tmp_path, tiny_ck)
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -476,10 +508,13 @@ def test_bad_ck48(name, words, tiny_ck, tmp_path):
 # --- asking for what is not there -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("fer2013", ["Kaggle", "icml_face_data.csv", "train/ and test/"]),
-    ("ckplus", ["Pittsburgh", "CK+48"]),
-])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("fer2013", ["Kaggle", "icml_face_data.csv", "train/ and test/"]),
+        ("ckplus", ["Pittsburgh", "CK+48"]),
+    ],
+)
 def test_missing_data_says_where_it_looked_and_how_to_get_it(name, words, tmp_path, monkeypatch):
     words = [f"{name}: ", "demo and demo-ck need nothing", *words]
     refused(lambda: load_faces(name), "FERCOMPANION_DATA is not set", *words)
@@ -489,9 +524,14 @@ def test_missing_data_says_where_it_looked_and_how_to_get_it(name, words, tmp_pa
     refused(lambda: load_faces(name), f"not found in {tmp_path} (FERCOMPANION_DATA)", *words)
 
 
-@pytest.mark.parametrize(("name", "guess"), [
-    ("FER-2013", "fer2013"), ("ck+", "ckplus"), ("demo_ck", "demo-ck"),
-])
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        ("FER-2013", "fer2013"),
+        ("ck+", "ckplus"),
+        ("demo_ck", "demo-ck"),
+    ],
+)
 def test_unknown_name(name, guess):
     refused(lambda: load_faces(name), repr(name), f"did you mean {guess!r}", "demo, demo-ck, fer2013, ckplus")
     refused(lambda: load_faces("xyz"), "'xyz'. The data sets are demo, demo-ck, fer2013, ckplus")

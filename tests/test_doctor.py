@@ -26,17 +26,37 @@ def faces_of(rows, name="fer2013", classes=FER_CLASSES):
     pictures[0] = 0
     number, label, split = zip(*rows, strict=True)
     blank = np.array([""] * len(rows))
-    return Faces(name=name, images=pictures[list(number)], labels=np.array(label, np.int64), classes=classes,
-                 split=np.array(split), subject=blank, sequence=blank, layout="test", truth=None,
-                 source=np.array([f"x:{k}" for k in range(len(rows))]))
+    return Faces(
+        name=name,
+        images=pictures[list(number)],
+        labels=np.array(label, np.int64),
+        classes=classes,
+        split=np.array(split),
+        subject=blank,
+        sequence=blank,
+        layout="test",
+        truth=None,
+        source=np.array([f"x:{k}" for k in range(len(rows))]),
+    )
 
 
 @pytest.fixture
 def copies():
-    return faces_of([(1, 0, "Training"), (1, 0, "Training"), (2, 1, "Training"), (3, 1, "Training"),
-                     (1, 0, "PublicTest"), (2, 5, "PublicTest"), (4, 2, "PublicTest"),
-                     (3, 1, "PrivateTest"), (4, 2, "PrivateTest"), (5, 6, "PrivateTest"),
-                     (0, 6, "PrivateTest")])
+    return faces_of(
+        [
+            (1, 0, "Training"),
+            (1, 0, "Training"),
+            (2, 1, "Training"),
+            (3, 1, "Training"),
+            (1, 0, "PublicTest"),
+            (2, 5, "PublicTest"),
+            (4, 2, "PublicTest"),
+            (3, 1, "PrivateTest"),
+            (4, 2, "PrivateTest"),
+            (5, 6, "PrivateTest"),
+            (0, 6, "PrivateTest"),
+        ]
+    )
 
 
 def test_examine_counts_copies_leaks_and_conflicts(copies):

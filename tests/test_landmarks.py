@@ -49,6 +49,7 @@ def cached(found, tmp_path):
 def no_detector(monkeypatch):
     def fail(_):
         raise AssertionError("the detector ran")
+
     monkeypatch.setattr(landmarks, "_mtcnn", fail)
 
 
@@ -112,10 +113,14 @@ def crowded_boxes(images=5, n=40, seed=0):
     return boxes, scores, torch.arange(images * n) % images
 
 
-@pytest.mark.parametrize("suppress", [
-    lambda b, s, i: landmarks._nms_per_image(b, s, i, 0.5),
-    lambda b, s, i: landmarks._nms_min_per_image(b, s, i, 0.5, "Min"),
-], ids=["union", "smaller box"])
+@pytest.mark.parametrize(
+    "suppress",
+    [
+        lambda b, s, i: landmarks._nms_per_image(b, s, i, 0.5),
+        lambda b, s, i: landmarks._nms_min_per_image(b, s, i, 0.5, "Min"),
+    ],
+    ids=["union", "smaller box"],
+)
 def test_suppression_in_one_image_does_not_depend_on_the_others(suppress):
     """Not even among boxes of the same score."""
     boxes, scores, image = crowded_boxes()
@@ -209,8 +214,9 @@ def test_a_picture_without_a_face_gets_the_median_face_of_training(cached, faces
         np.testing.assert_array_equal(result.points[k], np.median(marks.points[training], axis=0))
         np.testing.assert_array_equal(result.boxes[k], np.median(marks.boxes[training], axis=0))
     assert not np.array_equal(result.points[0], np.median(marks.points, axis=0))
-    assert_same(replace(result, points=result.points[1:-1], boxes=result.boxes[1:-1], stage=result.stage[1:-1]),
-                marks)
+    assert_same(
+        replace(result, points=result.points[1:-1], boxes=result.boxes[1:-1], stage=result.stage[1:-1]), marks
+    )
 
 
 def test_without_splits_the_median_is_over_all(cached, faces):
@@ -260,7 +266,9 @@ def test_only_new_faces_are_detected_each_content_once(cached, faces, monkeypatc
     marks, folder = cached
     seen = []
     detect = landmarks._detect
-    monkeypatch.setattr(landmarks, "_detect", lambda images, *rest: seen.append(len(images)) or detect(images, *rest))
+    monkeypatch.setattr(
+        landmarks, "_detect", lambda images, *rest: seen.append(len(images)) or detect(images, *rest)
+    )
     new = grey(faces)
     both = together(faces, new, new)
     find_landmarks(both, cache=folder)
@@ -278,8 +286,17 @@ def test_shipped_landmarks_are_used_and_left_alone(cached, faces, tmp_path, monk
 
 
 def test_other_settings_have_another_cache(cached, faces, no_detector):
-    keys = {d.key for d in (Detector(), Detector(pad=8), Detector(scale=3), Detector(min_face=24),
-                            Detector(thresholds=(0.5, 0.7, 0.7)), Detector(low_thresholds=(0.3, 0.5, 0.5)))}
+    keys = {
+        d.key
+        for d in (
+            Detector(),
+            Detector(pad=8),
+            Detector(scale=3),
+            Detector(min_face=24),
+            Detector(thresholds=(0.5, 0.7, 0.7)),
+            Detector(low_thresholds=(0.3, 0.5, 0.5)),
+        )
+    }
     assert len(keys) == 6
     with pytest.raises(AssertionError, match="the detector ran"):
         find_landmarks(faces, Detector(pad=8), cache=cached[1])
@@ -298,14 +315,18 @@ def test_without_facenet_a_complete_cache_is_enough(cached, faces, monkeypatch):
     assert_same(find_landmarks(faces, cache=folder), marks)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda good: b"",
-    lambda good: b"not a cache at all",
-    lambda good: good[:len(good) // 2],
-    lambda good: good[:-20],
-    lambda good: good[:60] + bytes([good[60] ^ 255]) + good[61:],
-    lambda good: good[:250] + bytes([good[250] ^ 255]) + good[251:],
-], ids=["empty", "text", "half", "end lost", "flipped byte in digests", "flipped byte in points"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda good: b"",
+        lambda good: b"not a cache at all",
+        lambda good: good[: len(good) // 2],
+        lambda good: good[:-20],
+        lambda good: good[:60] + bytes([good[60] ^ 255]) + good[61:],
+        lambda good: good[:250] + bytes([good[250] ^ 255]) + good[251:],
+    ],
+    ids=["empty", "text", "half", "end lost", "flipped byte in digests", "flipped byte in points"],
+)
 def test_a_damaged_cache_is_named_in_one_line(cached, faces, damage, no_detector):
     (file,) = cached[1].iterdir()
     file.write_bytes(damage(file.read_bytes()))

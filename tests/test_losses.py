@@ -19,8 +19,13 @@ def embeddings(n=12, d=6, seed=0):
 def all_triplets(labels):
     """Every (anchor, another of its class, one of another class)."""
     n = range(len(labels))
-    found = [(a, p, q) for a in n for p in n for q in n
-             if a != p and labels[a] == labels[p] and labels[a] != labels[q]]
+    found = [
+        (a, p, q)
+        for a in n
+        for p in n
+        for q in n
+        if a != p and labels[a] == labels[p] and labels[a] != labels[q]
+    ]
     return tuple(torch.tensor(column) for column in zip(*found, strict=True))
 
 
@@ -61,9 +66,15 @@ def test_triplet_loss_is_pytorch_metric_learnings(margin):
     """With squared distances, no normalisation and the plain mean; its defaults differ in all three."""
     library = pytest.importorskip("pytorch_metric_learning")
     from pytorch_metric_learning import distances, losses, reducers
+
     theirs = losses.TripletMarginLoss(
-        margin=margin, swap=False, smooth_loss=False, triplets_per_anchor="all", reducer=reducers.MeanReducer(),
-        distance=distances.LpDistance(normalize_embeddings=False, p=2, power=2))
+        margin=margin,
+        swap=False,
+        smooth_loss=False,
+        triplets_per_anchor="all",
+        reducer=reducers.MeanReducer(),
+        distance=distances.LpDistance(normalize_embeddings=False, p=2, power=2),
+    )
     x = embeddings(seed=1)
     expected, got = theirs(x, LABELS), ours(x, all_triplets(LABELS), margin)
     assert got.item() == pytest.approx(expected.item(), abs=1e-12), library.__version__
@@ -73,7 +84,8 @@ def test_triplet_loss_is_pytorch_metric_learnings(margin):
 @pytest.mark.parametrize("margin", [0.2, 1.0])
 def test_triplet_loss_is_torchs_with_squared_distances(margin):
     theirs = torch.nn.TripletMarginWithDistanceLoss(
-        distance_function=lambda u, v: (u - v).pow(2).sum(-1), margin=margin)
+        distance_function=lambda u, v: (u - v).pow(2).sum(-1), margin=margin
+    )
     x, triplets = embeddings(seed=2), all_triplets(LABELS)
     expected, got = theirs(*(x[rows] for rows in triplets)), ours(x, triplets, margin)
     assert got.item() == pytest.approx(expected.item(), abs=1e-12)
@@ -114,10 +126,13 @@ def naive_cross_entropy(logits, label, smoothing=0.0):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("lam", [0.2, 0.4])
 def test_equations_5_to_9_composed(lam, smoothing):
-    """Branches are summed, triplets averaged; cross-entropy over the three images of a triplet is Eq. 6 over 3."""
+    """Branches are summed, triplets averaged; cross-entropy over a triplet's images is Eq. 6 over 3."""
     output, labels = two_branches()
     triplets = torch.arange(12).chunk(3)
-    b, e = [v.detach().numpy().astype(float) for v in output.branches], output.embedding.detach().double().numpy()
+    b, e = (
+        [v.detach().numpy().astype(float) for v in output.branches],
+        output.embedding.detach().double().numpy(),
+    )
     total = 0.0
     for rows in zip(*(t.tolist() for t in triplets), strict=True):
         cross = sum(naive_cross_entropy(logits[r], labels[r].item(), smoothing) for logits in b for r in rows)
@@ -130,8 +145,10 @@ def test_equations_5_to_9_composed(lam, smoothing):
 def test_label_smoothing_costs_a_sure_classifier():
     logits = 20 * torch.eye(7)
     output, labels = Output(logits, torch.eye(7), (logits,)), torch.arange(7)
-    plain, smooth = (cross_entropy_and_triplet(output, labels, None, options(lam=0, label_smoothing=s)).item()
-                     for s in (0.0, 0.1))
+    plain, smooth = (
+        cross_entropy_and_triplet(output, labels, None, options(lam=0, label_smoothing=s)).item()
+        for s in (0.0, 0.1)
+    )
     assert plain == pytest.approx(0, abs=1e-6)
     assert smooth == pytest.approx(0.1 * 6 / 7 * 20, rel=1e-5)
 
@@ -144,8 +161,9 @@ def test_lambda_0_is_baseline_1_to_the_bit(base):
     broken = output._replace(embedding=output.embedding * torch.nan)
     got = cross_entropy_and_triplet(broken, labels, torch.arange(12).chunk(3), arm(base, "lkrnet-lambda0"))
     assert torch.equal(got, expected)
-    for left, right in zip(torch.autograd.grad(got, output.branches),
-                           torch.autograd.grad(expected, output.branches), strict=True):
+    for left, right in zip(
+        torch.autograd.grad(got, output.branches), torch.autograd.grad(expected, output.branches), strict=True
+    ):
         assert torch.equal(left, right)
     with_triplets = cross_entropy_and_triplet(output, labels, torch.arange(12).chunk(3), arm(base, "lkrnet"))
     assert with_triplets > expected
@@ -159,7 +177,7 @@ def test_one_classifier_needs_no_second():
 
 
 def test_gradient_has_the_same_bits_on_several_threads():
-    """128 embeddings of 256 are what torch spreads over threads; one shared positive makes the sums collide."""
+    """torch spreads 128 embeddings of 256 over threads; one shared positive makes their sums collide."""
     g = torch.Generator().manual_seed(0)
     embedding = torch.nn.functional.normalize(torch.randn(128, 256, generator=g), dim=1)
     logits, labels = torch.zeros(128, 7), torch.zeros(128, dtype=torch.long)
@@ -170,7 +188,9 @@ def test_gradient_has_the_same_bits_on_several_threads():
     try:
         for _ in range(40):
             x = embedding.clone().requires_grad_()
-            loss = cross_entropy_and_triplet(Output(logits, x, (logits,)), labels, triplets, options(margin=2.0))
+            loss = cross_entropy_and_triplet(
+                Output(logits, x, (logits,)), labels, triplets, options(margin=2.0)
+            )
             seen.add(gradient(loss, x).numpy().tobytes())
     finally:
         torch.set_num_threads(threads)

@@ -155,7 +155,9 @@ def test_an_empty_mask_leaves_the_local_branch_nothing_to_see():
     model.tails["local"], model.heads["local"] = model.tails["global"], model.heads["global"]
     model.classifiers["local"] = model.classifiers["global"]
     same = model(image, torch.ones_like(mask))
-    assert torch.equal(same.branches[0], same.branches[1]) and torch.equal(same.branches[0], plain.branches[0])
+    assert torch.equal(same.branches[0], same.branches[1]) and torch.equal(
+        same.branches[0], plain.branches[0]
+    )
 
 
 def test_standardised_images_have_no_brightness_and_contrast():

@@ -53,6 +53,7 @@ def test_ten_folds_of_demo_ck_are_equal(demo_ck, protocol):
 def test_folds_follow_the_seed(demo_ck, protocol):
     def tests(seed):
         return [test.tolist() for _, test in FOLDS[protocol](demo_ck, 10, seed)]
+
     assert tests(0) == tests(0)
     assert tests(0) != tests(1)
 
@@ -85,8 +86,11 @@ def test_parts_of_a_fold(demo_ck, protocol):
 
 def test_official_parts(demo):
     found = parts(demo, "official")
-    for rows, split, n in ((found.train, "Training", 1540), (found.valid, "PublicTest", 280),
-                           (found.test, "PrivateTest", 280)):
+    for rows, split, n in (
+        (found.train, "Training", 1540),
+        (found.valid, "PublicTest", 280),
+        (found.test, "PrivateTest", 280),
+    ):
         assert len(rows) == n and set(demo.split[rows]) == {split}
         assert rows.dtype == np.int64 and len(set(rows.tolist())) == n
 

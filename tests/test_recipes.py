@@ -12,12 +12,32 @@ ALL = [arm(base, name) for base in (PAPER, PAPER_CK, OURS) for name in ARMS]
 COSINE = replace(OURS, epochs=60, lr=0.05, warmup_epochs=1, warmup_lr=1e-3, schedule="cosine")
 
 
-@pytest.mark.parametrize("field, value", [
-    ("lr", 0.001), ("decay", 0.8), ("momentum", 0.9), ("weight_decay", 0.0005), ("batch_size", 128),  # Table 1
-    ("warmup_lr", 0.0001), ("warmup_epochs", 20), ("dropout", 0.8), ("crop", 44), ("flip", 0.5),  # Sect. 4.2
-    ("block_size", 3), ("optimizer", "sgd"), ("rotate", 0), ("zoom", 0), ("shift", 0),
-    ("region_alpha", 0.3), ("width", 1.0), ("model", "lkrnet"),  # Sect. 3
-])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        # Table 1
+        ("lr", 0.001),
+        ("decay", 0.8),
+        ("momentum", 0.9),
+        ("weight_decay", 0.0005),
+        ("batch_size", 128),
+        # Sect. 4.2
+        ("warmup_lr", 0.0001),
+        ("warmup_epochs", 20),
+        ("dropout", 0.8),
+        ("crop", 44),
+        ("flip", 0.5),
+        ("block_size", 3),
+        ("optimizer", "sgd"),
+        ("rotate", 0),
+        ("zoom", 0),
+        ("shift", 0),
+        # Sect. 3
+        ("region_alpha", 0.3),
+        ("width", 1.0),
+        ("model", "lkrnet"),
+    ],
+)
 def test_the_papers_numbers(field, value):
     assert getattr(PAPER, field) == getattr(PAPER_CK, field) == value
 
@@ -28,13 +48,29 @@ def test_ck_trains_60_epochs():
     assert changed == {"name", "epochs", "decay_from", "decay_every"}
 
 
-@pytest.mark.parametrize("recipe, epoch, rate", [
-    (PAPER, 0, 1e-4), (PAPER, 19.99, 1e-4), (PAPER, 20, 1e-3), (PAPER, 79.99, 1e-3), (PAPER, 80, 8e-4),
-    (PAPER, 84.99, 8e-4), (PAPER, 85, 6.4e-4), (PAPER, 249.5, 1e-3 * 0.8**34),
-    (PAPER_CK, 19.5, 1e-4), (PAPER_CK, 20, 8e-4), (PAPER_CK, 21, 6.4e-4), (PAPER_CK, 59, 1e-3 * 0.8**40),
-    (COSINE, 0, 1e-3), (COSINE, 0.5, 0.0255), (COSINE, 1, 0.05), (COSINE, 1 + 59 / 3, 0.0375),
-    (COSINE, 1 + 59 / 2, 0.025), (COSINE, 60, 0),
-])
+@pytest.mark.parametrize(
+    "recipe, epoch, rate",
+    [
+        (PAPER, 0, 1e-4),
+        (PAPER, 19.99, 1e-4),
+        (PAPER, 20, 1e-3),
+        (PAPER, 79.99, 1e-3),
+        (PAPER, 80, 8e-4),
+        (PAPER, 84.99, 8e-4),
+        (PAPER, 85, 6.4e-4),
+        (PAPER, 249.5, 1e-3 * 0.8**34),
+        (PAPER_CK, 19.5, 1e-4),
+        (PAPER_CK, 20, 8e-4),
+        (PAPER_CK, 21, 6.4e-4),
+        (PAPER_CK, 59, 1e-3 * 0.8**40),
+        (COSINE, 0, 1e-3),
+        (COSINE, 0.5, 0.0255),
+        (COSINE, 1, 0.05),
+        (COSINE, 1 + 59 / 3, 0.0375),
+        (COSINE, 1 + 59 / 2, 0.025),
+        (COSINE, 60, 0),
+    ],
+)
 def test_learning_rate(recipe, epoch, rate):
     assert recipe.learning_rate(epoch) == pytest.approx(rate, rel=1e-9, abs=1e-15)
 
@@ -51,8 +87,14 @@ def test_every_field_has_a_source(recipe):
     assert [name for name, _, _ in rows] == [f.name for f in fields(Recipe)][1:]
     for name, value, source in rows:
         assert value == getattr(recipe, name)
-        assert len(source.strip()) > 3 and ("Sect." in source or "Table" in source or "Eq" in source
-                                            or "Fig" in source or "assumed" in source or "not in" in source)
+        assert len(source.strip()) > 3 and (
+            "Sect." in source
+            or "Table" in source
+            or "Eq" in source
+            or "Fig" in source
+            or "assumed" in source
+            or "not in" in source
+        )
 
 
 def test_sources_say_what_is_not_the_papers():
@@ -83,10 +125,16 @@ def test_an_arm_changes_only_what_it_is_about(base, name):
 
 def test_the_factorial():
     """Key regions and triplets, each with and without the other; a mask only where a branch uses it."""
-    found = {n: (arm(PAPER, n).mask != "none", arm(PAPER, n).lam > 0)
-             for n in ("vgg19", "baseline1", "baseline2", "lkrnet")}
-    assert found == {"vgg19": (False, False), "baseline1": (True, False),
-                     "baseline2": (False, True), "lkrnet": (True, True)}
+    found = {
+        n: (arm(PAPER, n).mask != "none", arm(PAPER, n).lam > 0)
+        for n in ("vgg19", "baseline1", "baseline2", "lkrnet")
+    }
+    assert found == {
+        "vgg19": (False, False),
+        "baseline1": (True, False),
+        "baseline2": (False, True),
+        "lkrnet": (True, True),
+    }
     for recipe in ALL:
         assert (recipe.mask != "none") == (recipe.model in ("baseline1", "lkrnet"))
 

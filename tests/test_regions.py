@@ -50,8 +50,8 @@ def test_one_region_in_full():
     mask = key_region_mask(alone(20, 24), np.array([[10, 4, 30, 44.0]]), 48, 0.3)[0]
     assert mask[24, 20] == 1 == mask.max()
     for y in (18, 30):
-        assert mask[y, 17] == mask[y, 23] == 0                           # the corners
-        assert mask[y, 20] == pytest.approx(1 - 6 / math.hypot(3, 6))    # the middles of top and bottom edge
+        assert mask[y, 17] == mask[y, 23] == 0  # the corners
+        assert mask[y, 20] == pytest.approx(1 - 6 / math.hypot(3, 6))  # the middles of top and bottom edge
     assert mask[24, 17] == mask[24, 23] == pytest.approx(1 - 3 / math.hypot(3, 6))
     rows, columns = np.nonzero(mask)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (18, 30, 17, 23)
@@ -92,18 +92,22 @@ def test_arrays_give_arrays_and_tensors_tensors():
 @pytest.mark.parametrize("chunk", [1, 2, 7])
 def test_chunks_give_the_same_bits(chunk):
     points, boxes = random_faces(7, seed=1)
-    np.testing.assert_array_equal(key_region_mask(points, boxes, 48, chunk=chunk),
-                                  key_region_mask(points, boxes, 48))
+    np.testing.assert_array_equal(
+        key_region_mask(points, boxes, 48, chunk=chunk), key_region_mask(points, boxes, 48)
+    )
 
 
-@pytest.mark.parametrize("points, boxes, what", [
-    (np.zeros((5, 2)), np.ones((1, 4)), "expected"),
-    (np.zeros((2, 4, 2)), np.ones((2, 4)), "expected"),
-    (np.zeros((2, 5, 2)), np.ones((3, 4)), "expected"),
-    (np.zeros((2, 5, 2)), np.ones((2, 5)), "expected"),
-    (np.zeros((2, 5, 2)), np.array([[0, 0, 9, 9], [5, 0, 5, 9.0]]), "box 1 "),
-    (np.zeros((1, 5, 2)), np.array([[0, 9, 9, 0.0]]), "box 0 "),
-])
+@pytest.mark.parametrize(
+    "points, boxes, what",
+    [
+        (np.zeros((5, 2)), np.ones((1, 4)), "expected"),
+        (np.zeros((2, 4, 2)), np.ones((2, 4)), "expected"),
+        (np.zeros((2, 5, 2)), np.ones((3, 4)), "expected"),
+        (np.zeros((2, 5, 2)), np.ones((2, 5)), "expected"),
+        (np.zeros((2, 5, 2)), np.array([[0, 0, 9, 9], [5, 0, 5, 9.0]]), "box 1 "),
+        (np.zeros((1, 5, 2)), np.array([[0, 9, 9, 0.0]]), "box 0 "),
+    ],
+)
 def test_errors(points, boxes, what):
     with pytest.raises(ValueError, match=what):
         key_region_mask(points, boxes, 48)
@@ -114,16 +118,24 @@ def test_flipping_the_mask_is_flipping_the_landmarks():
     mirrored = points.copy()
     mirrored[..., 0] = 47 - points[..., 0]
     flipped_boxes = np.stack([47 - boxes[:, 2], boxes[:, 1], 47 - boxes[:, 0], boxes[:, 3]], 1)
-    np.testing.assert_allclose(key_region_mask(points, boxes, 48)[..., ::-1],
-                               key_region_mask(mirrored, flipped_boxes, 48), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        key_region_mask(points, boxes, 48)[..., ::-1],
+        key_region_mask(mirrored, flipped_boxes, 48),
+        rtol=0,
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("left, top", [(0, 0), (4, 0), (1, 3), (4, 4)])
 def test_cropping_the_mask_is_shifting_the_landmarks(left, top):
     points, boxes = random_faces(4, seed=4)
     shift = np.array([left, top])
-    np.testing.assert_allclose(key_region_mask(points, boxes, 48)[:, top:top + 44, left:left + 44],
-                               key_region_mask(points - shift, boxes - np.tile(shift, 2), 44), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        key_region_mask(points, boxes, 48)[:, top : top + 44, left : left + 44],
+        key_region_mask(points - shift, boxes - np.tile(shift, 2), 44),
+        rtol=0,
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("size, small", [(44, 1), (44, 2), (44, 5), (44, 11), (48, 3), (48, 6), (48, 12)])
@@ -159,7 +171,7 @@ def two_pictures():
 
 
 def test_literal_reading_leaves_one_number_a_face(two_pictures):
-    """On the final 1 x 1 map Eq. 4 is p' = s p: the regions' places are lost, only their mean weight s acts."""
+    """On the final 1 x 1 map Eq. 4 is p' = s p: the regions' places are lost, their mean weight s acts."""
     image, mask = two_pictures
     p, masked = maps_of("pool5", image, mask)
     assert p.shape == (2, 32, 1, 1)

@@ -135,8 +135,9 @@ def test_partners_are_drawn_evenly(crowd, how):
 @pytest.mark.parametrize("base", [OURS, PAPER])
 def test_seed_decides_the_bits(faces, tmp_path, base):
     recipe = tiny(base, "lkrnet")
-    one, two, other = (tiny_fit(recipe, tmp_path / name, seed, faces=faces)
-                       for name, seed in (("a", 7), ("b", 7), ("c", 8)))
+    one, two, other = (
+        tiny_fit(recipe, tmp_path / name, seed, faces=faces) for name, seed in (("a", 7), ("b", 7), ("c", 8))
+    )
     assert bits(one) == bits(two)
     assert bits(one) != bits(other)
     assert any(not torch.equal(one["state"][k], other["state"][k]) for k in one["state"])
@@ -156,14 +157,18 @@ def test_seed_decides_the_bits_in_bfloat16(faces, tmp_path):
 
 def test_lambda_0_is_baseline_1_to_the_bit(faces, tmp_path):
     """In the in-batch recipe; with lambda > 0 the weights differ."""
-    found = [bits(tiny_fit(tiny(OURS, name), tmp_path / name, 3, faces=faces))
-             for name in ("lkrnet-lambda0", "baseline1", "lkrnet")]
+    found = [
+        bits(tiny_fit(tiny(OURS, name), tmp_path / name, 3, faces=faces))
+        for name in ("lkrnet-lambda0", "baseline1", "lkrnet")
+    ]
     assert found[0] == found[1] != found[2]
 
 
 def test_masks_matter(faces, tmp_path):
-    found = {bits(tiny_fit(tiny(OURS, name, epochs=1), tmp_path / name, faces=faces))
-             for name in ("lkrnet", "lkrnet-shuffled-mask", "lkrnet-mean-mask")}
+    found = {
+        bits(tiny_fit(tiny(OURS, name, epochs=1), tmp_path / name, faces=faces))
+        for name in ("lkrnet", "lkrnet-shuffled-mask", "lkrnet-mean-mask")
+    }
     assert len(found) == 3
 
 
@@ -173,7 +178,9 @@ def test_training_learns(demo, tmp_path):
     images = lit.images // 4
     images[lit.labels == 3, :24] += 180
     images[lit.labels == 5, 24:] += 180
-    recipe = tiny(OURS, "lkrnet", width=0.0625, epochs=6, batch_size=8, lr=0.05, dropout=0.0, label_smoothing=0.0)
+    recipe = tiny(
+        OURS, "lkrnet", width=0.0625, epochs=6, batch_size=8, lr=0.05, dropout=0.0, label_smoothing=0.0
+    )
     history = tiny_fit(recipe, tmp_path, faces=replace(lit, images=images))["history"]
     assert history[0]["train_accuracy"] < 50 and history[-1]["train_accuracy"] == 100
     assert history[-1]["loss"] < history[0]["loss"] / 2
@@ -184,7 +191,8 @@ def test_the_rate_of_the_recipe_is_the_rate_of_the_steps(faces, tmp_path):
     """During a constant warm-up the later rate has no say, and the warm-up's has."""
     slow, same, fast = (
         tiny_fit(tiny(PAPER, "vgg19", epochs=1, lr=lr, warmup_lr=warm), tmp_path / str(lr), faces=faces)
-        for lr, warm in ((0.1, 1e-4), (0.2, 1e-4), (0.3, 1e-2)))
+        for lr, warm in ((0.1, 1e-4), (0.2, 1e-4), (0.3, 1e-2))
+    )
     assert bits(slow) == bits(same) != bits(fast)
 
 
@@ -192,28 +200,33 @@ def test_accuracies_of_an_epoch(faces, tmp_path):
     """Those in the history are the archived logits', by the selected and by the last epoch."""
     fitted = tiny_fit(tiny(OURS, "vgg19", epochs=3), tmp_path, faces=faces)
     arrays, history = fitted["predictions"], fitted["history"]
-    for part, logits, epoch in (("valid", "valid_logits_centre", fitted["selected"]),
-                                ("test", "test_logits_centre", fitted["selected"]),
-                                ("test", "test_logits_last_epoch", 3)):
+    for part, logits, epoch in (
+        ("valid", "valid_logits_centre", fitted["selected"]),
+        ("test", "test_logits_centre", fitted["selected"]),
+        ("test", "test_logits_last_epoch", 3),
+    ):
         hit = arrays[logits].argmax(1) == faces.labels[arrays[f"{part}_index"]]
         assert history[epoch - 1][f"{part}_accuracy"] == pytest.approx(100 * hit.mean())
 
 
 def test_selection_takes_the_first_best_epoch_of_public_test(faces, tmp_path, monkeypatch):
-    """Weights and predictions are those of that epoch, whatever the test images say; the last are kept beside."""
+    """Weights and predictions are that epoch's, whatever the test images say; the last are kept beside."""
     recipe = tiny(OURS, "vgg19", schedule="step", decay_from=9, warmup_epochs=0)
     short = tiny_fit(replace(recipe, epochs=2), tmp_path / "short", faces=faces)
     scripted = {"PublicTest": iter([10, 30, 30, 20]), "PrivateTest": iter([40, 20, 90, 50])}
-    monkeypatch.setattr(train, "_accuracy", lambda model, image, mask, labels, rows, *_:
-                        next(scripted[faces.split[rows[0]]]))
+    monkeypatch.setattr(
+        train, "_accuracy", lambda model, image, mask, labels, rows, *_: next(scripted[faces.split[rows[0]]])
+    )
     fitted = tiny_fit(replace(recipe, epochs=4), tmp_path / "long", faces=faces)
     assert fitted["selected"] == 2 and fitted["epochs"] == 4
     end = torch.load(tmp_path / "short" / train.CHECKPOINT, weights_only=True)["model"]
     assert all(torch.equal(fitted["state"][k], end[k]) for k in end)
-    np.testing.assert_array_equal(fitted["predictions"]["test_logits_centre"],
-                                  short["predictions"]["test_logits_last_epoch"])
-    assert not np.array_equal(fitted["predictions"]["test_logits_centre"],
-                              fitted["predictions"]["test_logits_last_epoch"])
+    np.testing.assert_array_equal(
+        fitted["predictions"]["test_logits_centre"], short["predictions"]["test_logits_last_epoch"]
+    )
+    assert not np.array_equal(
+        fitted["predictions"]["test_logits_centre"], fitted["predictions"]["test_logits_last_epoch"]
+    )
 
 
 def test_without_images_to_select_on_the_last_epoch_counts(faces, tmp_path):
@@ -222,8 +235,9 @@ def test_without_images_to_select_on_the_last_epoch_counts(faces, tmp_path):
     assert fitted["selected"] == fitted["epochs"] == 2
     assert all(np.isnan(row["valid_accuracy"]) for row in fitted["history"])
     assert not any(name.startswith("valid") for name in fitted["predictions"])
-    np.testing.assert_array_equal(fitted["predictions"]["test_logits_centre"],
-                                  fitted["predictions"]["test_logits_last_epoch"])
+    np.testing.assert_array_equal(
+        fitted["predictions"]["test_logits_centre"], fitted["predictions"]["test_logits_last_epoch"]
+    )
 
 
 def test_test_images_do_not_train(faces, tmp_path):
@@ -232,8 +246,10 @@ def test_test_images_do_not_train(faces, tmp_path):
     images, labels = faces.images.copy(), faces.labels.copy()
     images[held_out], labels[held_out] = 255 - images[held_out], (labels[held_out] + 1) % 7
     who = replace(parts(faces, "official"), valid=np.zeros(0, np.int64))
-    states = [train.fit(tiny(PAPER, "baseline2"), f, None, who, 0, tmp_path / name, FLOAT32)["state"]
-              for name, f in (("a", faces), ("b", replace(faces, images=images, labels=labels)))]
+    states = [
+        train.fit(tiny(PAPER, "baseline2"), f, None, who, 0, tmp_path / name, FLOAT32)["state"]
+        for name, f in (("a", faces), ("b", replace(faces, images=images, labels=labels)))
+    ]
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
@@ -267,9 +283,12 @@ def wait_for_checkpoints(process, path: Path, number: int, deadline: float) -> N
 def test_killed_at_a_random_moment_and_started_again(tmp_path):
     """The weights, predictions and losses are those of an unbroken run, to the bit."""
     folder = tmp_path / "killed"
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_train; test_train.resumable_run(sys.argv[2])"
-    process = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(folder)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from test_train import *; resumable_run(sys.argv[2])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(Path(__file__).parent), str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     moment = random.SystemRandom().randint(1, 3), random.SystemRandom().uniform(0, 0.1)
     try:
         wait_for_checkpoints(process, folder / train.CHECKPOINT, moment[0], time.monotonic() + 60)
@@ -350,8 +369,16 @@ def test_folder_of_a_run(trained, faces):
 def test_history_columns(result):
     with open(result.folder / "history.csv", newline="") as f:
         rows = list(csv.DictReader(f))
-    assert list(rows[0]) == ["epoch", "lr", "loss", "train_accuracy", "valid_accuracy", "test_accuracy",
-                             "train_seconds", "seconds"]
+    assert list(rows[0]) == [
+        "epoch",
+        "lr",
+        "loss",
+        "train_accuracy",
+        "valid_accuracy",
+        "test_accuracy",
+        "train_seconds",
+        "seconds",
+    ]
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert result.history["loss"].shape == (2,) and np.isfinite(result.history["loss"]).all()
 
@@ -374,7 +401,9 @@ def test_metrics_follow_from_the_predictions(result, faces):
     last = arrays["test_logits_last_epoch"].argmax(1) == arrays["test_labels"]
     assert metrics.pop("test_last_epoch") == pytest.approx(100 * last.mean())
     assert result.history["test_accuracy"][-1] == pytest.approx(100 * last.mean(), rel=1e-5)
-    assert metrics.pop("test_selected_maximum") == pytest.approx(result.history["test_accuracy"].max(), rel=1e-5)
+    assert metrics.pop("test_selected_maximum") == pytest.approx(
+        result.history["test_accuracy"].max(), rel=1e-5
+    )
     assert not metrics
 
 
@@ -415,7 +444,10 @@ def test_ten_crops_are_averaged(faces):
     model = settled(build_model("lkrnet", 7, width=0.0625), image / 255, mask)
     logits, embedding = predict(model, image, mask, FLOAT32, 44, "tencrop", batch_size=40)
     with torch.no_grad():
-        out = [model(a, b) for a, b in zip(ten_crop(image / 255, [44, 44]), ten_crop(mask, [44, 44]), strict=True)]
+        out = [
+            model(a, b)
+            for a, b in zip(ten_crop(image / 255, [44, 44]), ten_crop(mask, [44, 44]), strict=True)
+        ]
     expected = torch.stack([o.logits for o in out])
     assert expected.std(0).max() > 1e-3
     np.testing.assert_allclose(logits, expected.mean(0), rtol=0, atol=1e-5)
@@ -440,7 +472,7 @@ def test_complete_trains_what_is_missing(result, small_demo):
 
 
 def test_complete_says_what_it_leaves_out(result, small_demo, monkeypatch, capsys):
-    """Without permission to train or without the data set, what is archived is returned, and one line printed."""
+    """Not allowed to train, or without the data set: what is archived is returned, and one line printed."""
     plan = [RUN, replace(RUN, seed=6), replace(RUN, seed=7)]
     monkeypatch.setenv("FERCOMPANION_NO_TRAINING", "1")
     assert list(complete(plan, "test")) == [RUN]
@@ -449,6 +481,7 @@ def test_complete_says_what_it_leaves_out(result, small_demo, monkeypatch, capsy
 
     def missing(*_):
         raise DataError("not on this machine")
+
     monkeypatch.setattr(runs, "_faces", missing)
     assert list(complete(plan, "test")) == [RUN]
     said = capsys.readouterr().out
@@ -489,8 +522,10 @@ def test_retrain_leaves_the_archive_alone(result, small_demo, monkeypatch):
 
 def test_a_run_broken_off_while_it_is_archived_is_finished_later(small_demo, monkeypatch):
     """Without run.json a folder is no run; the checkpoint stays, and the second try trains nothing."""
+
     def fail(*_):
         raise OSError("disk full")
+
     with monkeypatch.context() as broken:
         broken.setattr(runs, "_write_history", fail)
         with pytest.raises(OSError, match="disk full"):
@@ -523,8 +558,9 @@ def test_fold_of_a_cross_validation(demo_ck, monkeypatch):
     monkeypatch.setattr(runs, "_faces", lambda name, root: ck)
     run = Run(tiny(OURS, "vgg19"), "demo-ck", "subject", fold=1, n_folds=4)
     result = train_run(run, "test", machine=FLOAT32)
-    assert result.folder == Path(os.environ["FERCOMPANION_RESULTS"],
-                                 "test/demo-ck/ours-vgg19/subject/fold2of4-seed0")
+    assert result.folder == Path(
+        os.environ["FERCOMPANION_RESULTS"], "test/demo-ck/ours-vgg19/subject/fold2of4-seed0"
+    )
     assert result.info["n"] == {"train": 45, "valid": 0, "test": 15}
     assert result.info["selected_epoch"] == 2 and result.info["selection"] == "last epoch"
     assert len(set(result.predictions["test_subject"])) == 1

@@ -891,7 +891,9 @@ def join_parts(parts):
     """Join (vertices, normals, template, faces, kind) parts into one mesh."""
     offsets = np.cumsum([0] + [len(part[0]) for part in parts[:-1]])
     vertices, normals, template = (np.concatenate([part[k] for part in parts]) for k in range(3))
-    faces = np.concatenate([part[3] + offset for part, offset in zip(parts, offsets, strict=True)]).astype(np.int32)
+    faces = np.concatenate([part[3] + offset for part, offset in zip(parts, offsets, strict=True)]).astype(
+        np.int32
+    )
     return vertices, normals, template, faces, np.concatenate([part[4] for part in parts])
 
 

@@ -39,13 +39,18 @@ def block() -> str:
     if tested:
         t = next(iter(tested.values()))
         n, clean = len(t.labels), f" and {int(t.clean.sum()):,} without an exact copy in Training"
-        lines += ["", f"n = {n:,}{clean}; 95 % Wilson intervals; the epoch is selected on PublicTest. {plan.note}"]
+        lines += [
+            "",
+            f"n = {n:,}{clean}; 95 % Wilson intervals; the epoch is selected on PublicTest. {plan.note}",
+        ]
     return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; status 1 if the block is out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; status 1 if the block is out of date"
+    )
     options = parser.parse_args()
     old = README.read_text()
     head, rest = old.split(BEGIN, 1)
@@ -53,7 +58,10 @@ def main() -> int:
     new = f"{head}{BEGIN}{first_line}\n{block()}\n{END}{rest.split(END, 1)[1]}"
     if options.check:
         if new != old:
-            print("README.md: the results block is out of date; run: python tools/update_readme.py", file=sys.stderr)
+            print(
+                "README.md: the results block is out of date; run: python tools/update_readme.py",
+                file=sys.stderr,
+            )
         return int(new != old)
     README.write_text(new)
     return 0

@@ -1,0 +1,69 @@
+"""The command line: it teaches, and its errors are one line."""
+
+import pytest
+from PIL import Image
+
+from fercompanion.__main__ import main
+from fercompanion.plans import PROFILES, all_runs, arm_of
+
+
+def run(capsys, *arguments):
+    try:
+        code = main(list(arguments))
+    except SystemExit as stop:
+        code = stop.code
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("command", ["", "doctor", "landmarks", "train", "sweep", "predict"])
+def test_help_explains(capsys, command):
+    code, out, _ = run(capsys, *command.split(), "--help")
+    assert code == 0 and len(out.splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "--recipe", "our"), "there is no recipe 'our'"),
+        (("train", "--set", "lamda=1"), "no field 'lamda'"),
+        (("train", "--set", "epochs=many"), "expected a value like 18"),
+        (("train", "--data", "fer"), "There is no data set 'fer'"),
+        (("train", "--data", "demo-ck", "--fold", "11"), "expected 1 to 10"),
+        (("train", "--data", "demo-ck", "--protocol", "official"), "no official splits"),
+        (("sweep", "--profile", "papr"), "there is no profile 'papr'"),
+        (("predict", "nowhere.jpg"), "no finished run here"),
+    ],
+)
+def test_errors_are_one_line_with_a_remedy(capsys, arguments, words):
+    code, _, error = run(capsys, *arguments)
+    assert code == 1 and words in error and len(error.strip().splitlines()) == 1
+
+
+def test_unreadable_photo(tmp_path):
+    from fercompanion.data import DataError
+    from fercompanion.photo import read_photo
+
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(DataError, match="a.jpg: not a readable image"):
+        read_photo(tmp_path / "a.jpg")
+    Image.new("RGB", (4000, 10)).save(tmp_path / "long.png")
+    assert max(read_photo(tmp_path / "long.png").size) == 1600
+
+
+def test_train_show_names_every_source(capsys):
+    code, out, _ = run(capsys, "train", "--recipe", "paper", "--show")
+    assert code == 0 and "Table 1" in out and "assumed" in out
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_plans_start_with_one_seed_of_every_arm(name):
+    plan = PROFILES[name]
+    runs = all_runs(plan)
+    assert len(set(runs)) == len(runs) == len({r.where for r in runs})
+    assert [arm_of(r) for r in runs[: len(plan.arms)]] == list(plan.arms)
+    assert {r.seed for r in runs[: len(plan.arms)]} == {0}
+
+
+def test_dry_run_trains_nothing(capsys, tmp_path):
+    code, out, _ = run(capsys, "sweep", "--profile", "demo", "--dry-run")
+    assert code == 0 and "0 archived" in out and not (tmp_path / "results").exists()

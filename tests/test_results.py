@@ -1,0 +1,48 @@
+"""Archived runs: every stored number follows from the stored predictions, and README shows them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fercompanion.runs import ROOT, Result, summary
+
+RUNS = sorted((ROOT / "results").glob("*/**/run.json"))
+
+
+@pytest.mark.parametrize(
+    "path", RUNS or [None], ids=lambda p: str(p and p.parent.relative_to(ROOT / "results"))
+)
+def test_metrics_follow_from_predictions(path: Path | None):
+    if path is None:
+        pytest.skip("no archived runs")
+    result = Result(json.loads(path.read_text()), path.parent)
+    history = [{"test_accuracy": a} for a in result.history["test_accuracy"]]
+    for name, value in summary(result.predictions, history).items():
+        assert result.info["metrics"][name] == pytest.approx(value, abs=1e-3), name
+    info = result.info
+    assert len(result.history["epoch"]) == info["epochs"]
+    assert len(result.predictions["test_labels"]) == info["n"]["test"]
+    if info["n"]["valid"]:
+        assert info["selected_epoch"] == 1 + int(np.argmax(result.history["valid_accuracy"]))
+    else:
+        assert info["selected_epoch"] == info["epochs"]
+
+
+def test_the_archive_holds_no_weights_and_is_small():
+    tracked = subprocess.run(
+        ["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.split()
+    heavy = [f for f in tracked if f.endswith((".safetensors", ".pt", "embedding.npy"))]
+    assert not heavy
+    assert sum((ROOT / f).stat().st_size for f in tracked if (ROOT / f).is_file()) < 8e6
+
+
+def test_readme_block_is_up_to_date():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/update_readme.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
