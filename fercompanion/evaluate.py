@@ -139,7 +139,7 @@ def distances(embedding: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     from sklearn.metrics import silhouette_score
 
     unit = embedding.astype(np.float64)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
     # |a - b|^2 = 2 - 2 a.b on unit vectors, so that sums over pairs follow from sums over classes.
     total, n = unit.sum(0), len(unit)
     same_dot = same_pairs = 0.0
@@ -152,7 +152,7 @@ def distances(embedding: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {
         "intra": intra,
         "inter": inter,
-        "ratio": inter / intra,
+        "ratio": inter / intra if intra > 1e-9 else float("nan"),
         "silhouette": float(silhouette_score(unit, labels)),
     }
 

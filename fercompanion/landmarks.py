@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -151,7 +153,7 @@ def _read(path: Path) -> dict:
         with np.load(path, allow_pickle=False) as f:
             columns = f["points"], f["boxes"], f["stage"]
             return dict(zip(f["digest"].tolist(), zip(*columns, strict=True), strict=True))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a landmark cache ({error}); delete the file and run again") from None
 
 
@@ -267,7 +269,9 @@ def _detect_batch(images: np.ndarray, mtcnn, scale: int, pad: int) -> list:
     prepared = [_enlarge(image, scale, pad) for image in images]
     try:
         found = mtcnn.detect(np.stack(prepared), landmarks=True)
-    except (RuntimeError, ValueError, IndexError):
+    except (RuntimeError, ValueError, IndexError) as error:
+        if "out of memory" in str(error):
+            raise
         # the cascade raises when no image of the batch yields a candidate box
         if len(images) == 1:
             return [None]
@@ -315,7 +319,7 @@ def find_all(photo: np.ndarray, detector: Detector = Detector()) -> list[tuple[n
         prepared = np.pad(photo, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
         try:
             boxes, _, points = mtcnn.detect(prepared[None], landmarks=True)
-        except (RuntimeError, ValueError, IndexError):
+        except (RuntimeError, ValueError, IndexError):  # no candidate box at all
             continue
         if boxes[0] is not None and len(boxes[0]):
             return [

@@ -47,4 +47,6 @@ def cross_entropy_and_triplet(output, labels: torch.Tensor, triplets, recipe) ->
     if recipe.lam == 0:
         return loss
     embedding = output.embedding.float()
-    return loss + recipe.lam * triplet_loss(*(embedding[rows] for rows in triplets), recipe.margin)
+    return loss + recipe.lam * triplet_loss(
+        *(F.embedding(rows, embedding) for rows in triplets), recipe.margin
+    )

@@ -54,7 +54,7 @@ def make_masks(faces: Faces, landmarks: Landmarks, kind: str, alpha: float, trai
     Parameters
     ----------
     kind : "regions": each face's own key regions.  "shuffled": another face's, by one fixed permutation within
-        the images of each split, so that only the pairing is lost.  "mean": the mean over `train`, for all.
+        the images of each official split (of the whole set on CK+), so that only the pairing is lost.  "mean": the mean over `train`, for all.
     train : indices of the training images.
     """
     masks = key_region_mask(landmarks.points, landmarks.boxes, faces.images.shape[-1], alpha)

@@ -40,6 +40,8 @@ def parts(faces: Faces, protocol: str, fold: int = 0, n_folds: int = 10) -> Part
     folds = {"subject": subject_folds, "sequence": sequence_folds, "frame": frame_folds}
     if protocol not in folds:
         raise DataError(f"there is no protocol {protocol!r}; the protocols are {', '.join(PROTOCOLS)}")
+    if n_folds < 2 or not 0 <= fold < n_folds:
+        raise DataError(f"protocol {protocol}: there is no fold {fold + 1} of {n_folds}")
     train, test = folds[protocol](faces, n_folds)[fold]
     return Parts(train, np.zeros(0, np.int64), test)
 

@@ -39,6 +39,9 @@ def key_region_mask(landmarks, boxes, size: int, alpha: float = 0.3, chunk: int 
         raise ValueError(
             f"landmarks {tuple(points.shape)} and boxes {tuple(boxes.shape)}: expected (N, 5, 2) and (N, 4)"
         )
+    if alpha <= 0:
+        raise ValueError(f"alpha={alpha}: expected a positive fraction of the box")
+    boxes = boxes.to(points.device)
     side = alpha * (boxes[:, 2:] - boxes[:, :2])  # Eqs. 1, 2: (N, 2) w, h
     if (side <= 0).any():
         raise ValueError(f"box {int((side <= 0).any(1).nonzero()[0])} has no area: expected x1 < x2, y1 < y2")

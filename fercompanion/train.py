@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from . import losses
 from .augment import train_transform
-from .data import Faces
+from .data import DataError, Faces
 from .landmarks import Landmarks
 from .models import build_model
 from .predict import CROPS, Machine, forward, gather, make_masks, predict, this_machine, to_stack
@@ -68,7 +69,12 @@ def fit(
     model = build_model(recipe.model, len(faces.classes), **recipe.model_options())
     model = model.to(machine.device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model, recipe)
+    made_for = {"recipe": asdict(recipe), "seed": seed, "data": faces.sha256}
     done = _load(checkpoint, machine.device)
+    if done and done.get("for", made_for) != made_for:
+        was, now = (flat["recipe"] | flat for flat in (done["for"], made_for))
+        other = [k for k in now if k != "recipe" and was.get(k) != now[k]]
+        raise DataError(f"{checkpoint}: of another run ({', '.join(other)} differ); delete it to start anew")
     history, best, resumed = [], None, done is not None
     if done:
         model.load_state_dict(done["model"])
@@ -105,6 +111,7 @@ def fit(
                 "optimizer": optimizer.state_dict(),
                 "history": history,
                 "best": best,
+                "for": made_for,
             },
         )
 
@@ -200,11 +207,11 @@ def _partners(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor):
     counts = torch.bincount(labels[train], minlength=int(labels.max()) + 1)
     first, count = (counts.cumsum(0) - counts)[labels[rows]], counts[labels[rows]]
     lot = torch.rand(2, len(rows), device=rows.device, dtype=torch.float64)
-    positive = ordered[first + (lot[0] * count).long()]
-    # An anchor that drew itself takes the next of its class.
-    itself = positive == rows
-    turn = ((lot[0] * count).long() + 1) % count
-    positive = torch.where(itself, ordered[first + turn], positive)
+    # Its own place in the class, moved on by 1 to count - 1 places: every other image, equally likely.
+    place = torch.zeros_like(labels)
+    place[ordered] = torch.arange(len(ordered), device=rows.device)
+    step = 1 + (lot[0] * (count - 1)).long()
+    positive = ordered[first + (place[rows] - first + step) % count]
     other = (lot[1] * (len(train) - count)).long()
     negative = ordered[torch.where(other < first, other, other + count)]
     return positive, negative
