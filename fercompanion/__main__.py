@@ -73,9 +73,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"
     )
-    sub.add_argument(
-        "--name", help="name of a recipe changed by --set (default: the recipe's, with -changed)"
-    )
+    sub.add_argument("--name", help="name of a recipe changed by --set (default: made of the changes)")
     sub.add_argument("--profile", default="mine", help="folder below results/ (default: mine)")
     sub.add_argument("--show", action="store_true", help="print the recipe with its sources and stop")
 
@@ -96,7 +94,7 @@ RECIPES = {
     "short": plans.PROFILES["paper-cpu"].recipe,
     "ours": OURS,
     "paper": PAPER,
-    "paper-ck": PAPER_CK,
+    "paper_ck": PAPER_CK,
 }
 
 
@@ -120,10 +118,13 @@ def landmarks(options) -> int:
 def train(options) -> int:
     if options.recipe not in RECIPES:
         raise DataError(f"there is no recipe {options.recipe!r}; the recipes are {', '.join(RECIPES)}")
-    recipe = arm(RECIPES[options.recipe], options.arm)
+    base = RECIPES[options.recipe]
     if options.set:
-        name = options.name or f"{RECIPES[options.recipe].name}_changed"
-        recipe = arm(changed(RECIPES[options.recipe], options.set, name), options.arm)
+        fixed = [text for text in options.set if text.partition("=")[0] in ARMS[options.arm]]
+        if fixed:
+            raise DataError(f"--set {fixed[0]}: the arm {options.arm} fixes this field; choose another arm")
+        base = changed(base, options.set, options.name or "_".join([base.name, *options.set]))
+    recipe = arm(base, options.arm)
     if options.show:
         for field, value, source in sources(recipe):
             print(f"{field:16} {value!s:12} {source}")
@@ -173,8 +174,9 @@ def sweep(options) -> int:
     for run in missing:
         print(f"  {run}  ({run.recipe.epochs} epochs)")
     if not options.dry_run:
-        runs.complete(wanted, plan.name, options.root)
-        print(f"all runs are in {runs.results_folder(plan.name)}")
+        done = runs.complete(wanted, plan.name, options.root)
+        print(f"{len(done)} of {len(wanted)} runs are in {runs.results_folder(plan.name)}")
+        return int(len(done) < len(wanted))
     return 0
 
 

@@ -15,23 +15,25 @@ from .models import build_model
 from .predict import gather, make_masks, to_stack
 from .recipes import Recipe
 from .regions import key_region_mask
-from .runs import Result
+from .runs import Result, stored_recipe
 
 
 class OneInput(nn.Module):
-    """A network seen as a function of one stack (B, 1 or 2, H, W), as grad-cam wants it, returning logits."""
+    """A network seen as a function of one stack (B, 1 or 2, H, W), as grad-cam wants it, returning log-probabilities."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
     def forward(self, stack: torch.Tensor) -> torch.Tensor:
-        return self.model(stack[:, :1], stack[:, 1:] if stack.shape[1] > 1 else None).logits
+        mask = stack[:, 1:] if stack.shape[1] > 1 else None
+        # Two branches return log-probabilities already; for one branch it must be said.
+        return self.model(stack[:, :1], mask).logits.log_softmax(1)
 
 
 def recipe_of(result: Result) -> Recipe:
     """The recipe that a run was made with."""
-    return Recipe(**result.info["recipe"])
+    return stored_recipe(result.info)
 
 
 def trained_model(recipe: Recipe, weights: dict, num_classes: int) -> nn.Module:
@@ -56,7 +58,7 @@ def grad_cam(
     block: int = 4,
     batch_size: int = 64,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Grad-CAM of the predicted class.
+    """Grad-CAM of the predicted class's log-probability.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
@@ -13,7 +14,7 @@ from .augment import black_blocks, centre_crop, random_crop, random_flip
 from .data import Faces
 from .landmarks import Landmarks
 from .regions import key_region_mask
-from .runs import ROOT
+from .runs import ROOT, results_folder
 from .tables import TITLES, Tested
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
@@ -33,19 +34,23 @@ def save(
     name: str,
     note: str = "",
     table: pd.DataFrame | None = None,
-    shows: Faces | None = None,
+    shows: Sequence[Faces] = (),
 ) -> Path:
     """Write figures/<profile>/<name>.pdf and .png, and .csv if there is a table.
+
+    With RETRAIN=1 the folder is <profile>-retrain, as the results'.  An empty table is not written, so that
+    redrawing without the runs does not wipe out what was drawn from them.
 
     Parameters
     ----------
     figure : None to write the table alone.
     note : printed small under the figure: data, epochs, n, protocol.
-    shows : data set whose faces the figure shows.  Licensed faces go to build/figures/ instead, which git
-        ignores.
+    shows : data sets whose faces the figure shows.  If one is licensed the figure goes to build/figures/
+        instead, which git ignores; if a demo set stands in for the profile's own, to figures/demo/.
     """
-    licensed = shows is not None and not shows.name.startswith("demo")
-    folder = ROOT / ("build/figures" if licensed else "figures") / profile
+    licensed = any(not faces.name.startswith("demo") for faces in shows)
+    own = results_folder(profile).name if licensed or not shows else "demo"
+    folder = ROOT / ("build/figures" if licensed else "figures") / own
     folder.mkdir(parents=True, exist_ok=True)
     if figure is not None:
         if note:
@@ -53,7 +58,7 @@ def save(
             figure.text(0.5, -0.02, fill(note, 110), ha="center", va="top", fontsize=7, color="0.35")
         figure.savefig(folder / f"{name}.png")
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-    if table is not None:
+    if table is not None and len(table):
         table.to_csv(folder / f"{name}.csv")
     return folder / name
 
@@ -315,10 +320,11 @@ def mean_heatmaps(means: dict[str, np.ndarray], classes: tuple[str, ...]):
 
 def detection_rates(table: pd.DataFrame):
     """Share of faces that MTCNN finds, by class and split (rows and columns of the table), in per cent."""
-    figure, ax = plt.subplots(figsize=(5.2, 2.6))
-    table.plot.bar(ax=ax, width=0.8, rot=30)
-    ax.set(ylabel="faces found by MTCNN, %", xlabel="", ylim=(min(80, table.min().min() - 2), 100.5))
-    ax.legend(loc="lower right", ncols=3, framealpha=0.85, frameon=True)
+    figure, ax = plt.subplots(figsize=(5.2, 2.4))
+    for column, marker in zip(table, "osD^", strict=False):
+        ax.plot(table.index, table[column], marker, label=column, ms=5, alpha=0.8)
+    ax.set(ylabel="faces found by MTCNN, %", ylim=(min(90, table.min().min() - 1), 100.3))
+    ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     return figure
 
 

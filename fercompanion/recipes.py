@@ -19,7 +19,7 @@ class Recipe:
     name: str
     model: str = _from("lkrnet", "Sect. 3.2; a name in models.MODELS")
     # network
-    width: float = _from(1.0, "Fig. 3 (factor on all channels)")
+    width: float = _from(1.0, "Fig. 3 (factor on the channels of the convolutions)")
     mask_at: str = _from("conv5_4", "assumed; the literal final map is 1 x 1, see regions and notebook 01")
     dropout: float = _from(0.8, "Sect. 4.2 says 0.8, not of what; read as drop probability after FC4096")
     batch_norm: bool = _from(True, "assumed")
@@ -88,7 +88,7 @@ class Recipe:
 PAPER = Recipe(name="paper")
 """LKRNet as printed: Table 1 and Sect. 4.2, the gaps filled by the most plausible reading."""
 
-PAPER_CK = replace(PAPER, name="paper-ck", epochs=60, decay_from=20, decay_every=1)
+PAPER_CK = replace(PAPER, name="paper_ck", epochs=60, decay_from=20, decay_every=1)
 """The same for CK+: 60 epochs (Fig. 9)."""
 
 OURS = Recipe(

@@ -118,8 +118,7 @@ def find(run: Run, profile: str) -> Result | None:
     if not path.is_file():
         return None
     info = json.loads(path.read_text())
-    # Fields that a later version added were at their defaults then.
-    known = asdict(Recipe(**{k: v for k, v in info["recipe"].items() if k in Recipe.__dataclass_fields__}))
+    known = asdict(stored_recipe(info))
     other = [k for k, v in asdict(run.recipe).items() if known[k] != v]
     if other:
         raise DataError(
@@ -127,6 +126,11 @@ def find(run: Run, profile: str) -> Result | None:
             "or train into a folder of its own with RETRAIN=1"
         )
     return Result(info, path.parent)
+
+
+def stored_recipe(info: dict) -> Recipe:
+    """The recipe in a run.json; fields that a later version added were at their defaults then."""
+    return Recipe(**{k: v for k, v in info["recipe"].items() if k in Recipe.__dataclass_fields__})
 
 
 def find_all(runs: list[Run], profile: str) -> dict[Run, Result]:
@@ -146,15 +150,17 @@ def complete(runs: list[Run], profile: str, root: str | None = None) -> dict[Run
             f"{len(missing)} of {len(runs)} runs are not archived, and FERCOMPANION_NO_TRAINING forbids training"
         )
         missing = []
+    absent = set()
     for number, run in enumerate(missing, 1):
         try:
-            _faces(run.dataset, root or None)
+            if run.dataset not in absent:
+                _faces(run.dataset, root or None)
         except DataError as error:
-            print(
-                f"{len(missing) - number + 1} of {len(runs)} runs are neither archived nor possible here: {error}"
-            )
-            break
-        train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
+            absent.add(run.dataset)
+            left_out = sum(r.dataset == run.dataset for r in missing)
+            print(f"{left_out} of {len(runs)} runs are neither archived nor possible here: {error}")
+        if run.dataset not in absent:
+            train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
     return find_all(runs, profile)
 
 

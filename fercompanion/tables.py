@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from . import evaluate
+from .data import DataError
 from .papers import METHODS, published_gains, published_recalls
 from .plans import arm_of
 from .runs import Result, Run
@@ -50,6 +51,7 @@ class Tested:
     labels, clean, subject : (n,).
     logits : crop -> float (S, n, K).
     results : the runs, fold after fold within a seed.
+    seeds : the seeds, in the order of the first axis of `logits`.
     """
 
     index: np.ndarray
@@ -58,6 +60,7 @@ class Tested:
     subject: np.ndarray
     logits: dict[str, np.ndarray]
     results: tuple[Result, ...]
+    seeds: tuple[int, ...]
 
     def predicted(self, crops: str = "tencrop") -> np.ndarray:
         """int (S, n), the class with the largest logit."""
@@ -77,25 +80,36 @@ def by_arm(results: dict[Run, Result], part: str = "test") -> dict[str, Tested]:
     """Group finished runs of one data set and protocol by arm; folds of a seed are pooled.
 
     An arm with a fold missing in a seed loses that seed.
+
+    Raises
+    ------
+    DataError
+        The runs were made on different copies of the data set.
     """
+    copies = {result.info["data_sha256"] for result in results.values()}
+    if len(copies) > 1:
+        raise DataError(
+            f"runs on {len(copies)} copies of the data ({', '.join(sorted(c[:12] for c in copies))}) cannot be "
+            "compared; train them all on one, with RETRAIN=1"
+        )
     groups: dict[str, dict[int, list]] = {}
     for run, result in results.items():
         groups.setdefault(arm_of(run), {}).setdefault(run.seed, []).append((run, result))
     tested = {}
     for arm, seeds in groups.items():
-        whole = [
-            [result for _, result in fold]
-            for _, fold in sorted(seeds.items())
+        whole = {
+            seed: [result for _, result in fold]
+            for seed, fold in sorted(seeds.items())
             if len(fold) == fold[0][0].n_folds
-        ]
+        }
         if whole:
             tested[arm] = _pool(whole, part)
     return tested
 
 
-def _pool(seeds: list[list[Result]], part: str) -> Tested:
+def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
     columns, logits = {}, {"centre": [], "tencrop": []}
-    for fold_results in seeds:
+    for fold_results in seeds.values():
         arrays = [r.predictions for r in fold_results]
         joined = {
             k: np.concatenate([a[f"{part}_{k}"] for a in arrays])
@@ -108,8 +122,18 @@ def _pool(seeds: list[list[Result]], part: str) -> Tested:
     return Tested(
         **columns,
         logits={k: np.stack(v) for k, v in logits.items()},
-        results=tuple(r for fold in seeds for r in fold),
+        results=tuple(r for fold in seeds.values() for r in fold),
+        seeds=tuple(seeds),
     )
+
+
+def paired(first: Tested, *others: Tested, crops: str = "tencrop") -> list[np.ndarray]:
+    """Hits bool (S, n) of several arms on the same images and the seeds that all of them have."""
+    arms = (first, *others)
+    seeds = [seed for seed in first.seeds if all(seed in t.seeds for t in others)]
+    if not all(np.array_equal(t.index, first.index) for t in others):
+        raise DataError("these arms were tested on different images and cannot be paired")
+    return [t.hits(crops)[[t.seeds.index(seed) for seed in seeds]] for t in arms]
 
 
 def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFrame:
@@ -124,19 +148,23 @@ def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFram
         metrics = [r.info["metrics"] for r in t.results]
         row = {"arm": TITLES[arm], "epochs": t.epochs, "seeds": len(t.logits["centre"]), "n": len(t.labels)}
         for title, crops in (("centre crop", "centre"), ("TenCrop", "tencrop")):
-            row[title] = _mean_accuracy(t.hits(crops), t.subject if clusters else None)
-        if not t.clean.all():
-            row[f"TenCrop, {int(t.clean.sum())} without a copy in Training"] = _mean_accuracy(
-                t.hits()[:, t.clean], t.subject[t.clean] if clusters else None
-            )
+            row[title] = mean_accuracy(t.hits(crops), t.subject if clusters else None)
+            if not t.clean.all():
+                row[f"{title}, {int(t.clean.sum()):,} without a copy in Training"] = mean_accuracy(
+                    t.hits(crops)[:, t.clean], t.subject[t.clean] if clusters else None
+                )
         size = np.array([r.info["n"]["test"] for r in t.results], float)
         for title, key in (("last epoch", "test_last_epoch"), ("best test epoch", "test_selected_maximum")):
             row[f"centre, {title}"] = round(float(np.average([m[key] for m in metrics], weights=size)), 2)
         rows.append(row)
-    return pd.DataFrame(rows).set_index("arm")
+    return _frame(rows, "arm")
 
 
-def _mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None) -> str:
+def mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> str:
+    """Accuracy in per cent with its interval, mean over the seeds of hits, bool (S, n).
+
+    Wilson's interval for one seed; a bootstrap over images and seeds for several, over clusters if given.
+    """
     if clusters is not None:
         return str(evaluate.clustered_accuracy(hits, clusters))
     return str(
@@ -216,32 +244,41 @@ def differences(
             "ours": NOT_RUN,
         }
         if a in tested and b in tested:
-            first, second = tested[a], tested[b]
-            seeds = min(len(first.hits()), len(second.hits()))
-            hits, other = first.hits()[:seeds], second.hits()[:seeds]
-            difference = evaluate.clustered_difference(
-                hits, other, first.subject if clusters else np.arange(hits.shape[1])
-            )
+            first = tested[a]
+            hits, other = paired(first, tested[b])
+            units = first.subject if clusters else first.index
             tests = [evaluate.mcnemar(x, y) for x, y in zip(hits, other, strict=True)]
             row |= {
-                "ours": str(difference),
-                "seeds": seeds,
+                "ours": str(evaluate.clustered_difference(hits, other, units)),
+                "seeds": len(hits),
                 "only first / only second right": "; ".join(f"{m.only_first}/{m.only_second}" for m in tests),
             }
+            if not first.clean.all():
+                row["ours, without copies in Training"] = str(
+                    evaluate.clustered_difference(
+                        hits[:, first.clean], other[:, first.clean], units[first.clean]
+                    )
+                )
             if not clusters:
                 row["McNemar p by seed"] = "; ".join(f"{m.p:.2g}" for m in tests)
         rows.append(row)
     return pd.DataFrame(rows).set_index("comparison")
 
 
+def _frame(rows: list[dict], index: str) -> pd.DataFrame:
+    """A frame with the named index, also for no rows."""
+    return pd.DataFrame(rows).set_index(index) if rows else pd.DataFrame(index=pd.Index([], name=index))
+
+
 def interaction(tested: dict[str, Tested]) -> evaluate.Estimate | None:
     """What key regions and triplet loss gain together beyond the sum of either alone, in points (TenCrop)."""
     if not all(a in tested for a in ("vgg19", "baseline1", "baseline2", "lkrnet")):
         return None
-    hits = {a: tested[a].hits().astype(int) for a in ("vgg19", "baseline1", "baseline2", "lkrnet")}
-    seeds = min(map(len, hits.values()))
-    both = hits["lkrnet"][:seeds] + hits["vgg19"][:seeds]
-    single = hits["baseline1"][:seeds] + hits["baseline2"][:seeds]
+    vgg19, baseline1, baseline2, lkrnet = (
+        hits.astype(int)
+        for hits in paired(*(tested[a] for a in ("vgg19", "baseline1", "baseline2", "lkrnet")))
+    )
+    both, single = lkrnet + vgg19, baseline1 + baseline2
     return evaluate.clustered_difference(both, single, np.arange(both.shape[1]))
 
 
@@ -277,5 +314,37 @@ def provenance(results: dict[Run, Result]) -> pd.DataFrame:
             }
         )
     keys = ["run", "data", "torch", "machine", "commit"]
+    if not rows:
+        return _frame(rows, "run")
     frame = pd.DataFrame(rows).groupby(keys, sort=False, as_index=False).sum()
     return frame.set_index("run").round({"minutes": 1})
+
+
+def text_against_itself(dataset: str) -> pd.DataFrame:
+    """Sect. 4.3.4 prints each baseline's gain over VGG19, and enough other gains to compute it: both, in points."""
+    g = published_gains(dataset)
+    rows = []
+    for baseline in ("Baseline 1", "Baseline 2"):
+        follows = g["LKRNet minus VGG19"] - g[f"LKRNet minus {baseline}"]
+        printed = g[f"{baseline} minus VGG19"]
+        rows.append(
+            {
+                "data": dataset,
+                "difference": f"{baseline} minus VGG19",
+                "printed": printed,
+                "follows": round(follows, 3),
+            }
+        )
+    return pd.DataFrame(rows).set_index(["data", "difference"])
+
+
+def resolvable(n: int, discordant: float, power: float = 0.8, level: float = 0.05) -> float:
+    """Smallest difference in points that a paired test on n images finds with the given power.
+
+    Parameters
+    ----------
+    discordant : share of the images on which the two networks differ; 0.12 to 0.20 for two good ones.
+    """
+    from scipy.stats import norm
+
+    return float((norm.ppf(1 - level / 2) + norm.ppf(power)) * 100 * np.sqrt(discordant / n))

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fercompanion import evaluate, plans, runs, tables
+from fercompanion import plans, runs, tables
 from fercompanion.data import FER_CLASSES
 from fercompanion.doctor import EXPECTED_COUNTS
 
@@ -32,8 +32,7 @@ def block() -> str:
             lines.append(f"| {tables.TITLES[arm]} | {paper} | {tables.NOT_RUN} | | | |")
             continue
         t = tested[arm]
-        ours = [evaluate.accuracy(h[0]) for h in (t.hits("centre"), t.hits(), t.hits()[:, t.clean])]
-        cells = " | ".join(map(str, ours))
+        cells = " | ".join(map(tables.mean_accuracy, (t.hits("centre"), t.hits(), t.hits()[:, t.clean])))
         lines.append(f"| {tables.TITLES[arm]} | {paper} | {cells} | {t.epochs}, {len(t.hits())} |")
     n, clean = len(FER_CLASSES), ""
     if tested:
@@ -41,7 +40,7 @@ def block() -> str:
         n, clean = len(t.labels), f" and {int(t.clean.sum()):,} without an exact copy in Training"
         lines += [
             "",
-            f"n = {n:,}{clean}; 95 % Wilson intervals; the epoch is selected on PublicTest. {plan.note}",
+            f"n = {n:,}{clean}; 95 % intervals; the epoch is selected on PublicTest. {plan.note}",
         ]
     return "\n".join(lines)
 
