@@ -18,7 +18,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 RUN = $(BIN)/python tools/run_notebooks.py
 
 # Notebooks run in notebooks/, so a relative path is completed here.
-ifdef DATA
+DATA ?= $(FERCOMPANION_DATA)
+ifneq ($(DATA),)
 export FERCOMPANION_DATA := $(if $(filter /% ~%,$(DATA)),$(DATA),$(CURDIR)/$(DATA))
 endif
 
@@ -64,6 +65,7 @@ test: $(INSTALLED) ## lint, unit tests, and all notebooks under nbval
 	@start=$$(date +%s); failed=; \
 	$(BIN)/ruff check fercompanion tests tools notebooks || failed="$$failed ruff"; \
 	$(BIN)/python -m pytest tests || failed="$$failed pytest"; \
+	$(BIN)/python -m fercompanion sweep --profile demo || failed="$$failed sweep"; \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks/*.ipynb \
 	  || failed="$$failed notebooks"; \
 	echo "make test: $${failed:+FAILED:}$${failed:-all passed}, $$(($$(date +%s) - start)) s"; \
