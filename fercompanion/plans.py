@@ -81,8 +81,8 @@ PROFILES = {
     for p in (
         Profile(
             "demo",
-            "Synthetic demo faces, quarter-width networks, 18 epochs (10 in the lab), one seed: shows that everything works, "
-            "says nothing about real faces.",
+            "Synthetic demo faces, quarter-width networks, 18 epochs (10 in the lab), one seed: shows that "
+            "everything works, says nothing about real faces.",
             "demo",
             "demo-ck",
             _DEMO,
@@ -93,14 +93,15 @@ PROFILES = {
         ),
         Profile(
             "paper-cpu",
-            "FER2013 (JPEG re-encoding) with full-width networks, but 5 epochs and one seed; CK+48 with "
-            "quarter-width networks: what a CPU affords. Far from converged.",
+            "FER2013 with full-width networks, but 5 epochs and one seed; CK+ with quarter-width networks, 12 epochs "
+            "and 5 folds: what a CPU affords in an evening. Far from converged.",
             "fer2013",
             "ckplus",
             _SHORT,
-            replace(_SHORT, name="short", width=0.25, epochs=20, batch_size=32),
+            replace(_DEMO, name="short", epochs=12, batch_size=16),
             arms=FACTORIAL,
             lab_arms=("vgg19", "lkrnet"),
+            lab_folds=5,
         ),
         Profile(
             "paper",
