@@ -37,8 +37,7 @@ class VGG19(nn.Module):
     local : add the local branch, fed with the masked map p' of Eq. 4.
     mask_at : which map is p.  On 44 x 44 crops the maps after the pools are 22, 11, 5, 2 and 1 wide; "pool5"
         is the literal reading, under which the mask is one scalar an image.
-    width : factor on the channels of the convolutions; 1 is the paper's.  The head keeps its size: a narrow one
-        leaves the plateau of the first epochs late.
+    width : factor on the channels of the convolutions; 1 is the paper's.  The head keeps its size.
     dropout : probability of dropping a unit after FC4096 (Sect. 4.2 says 0.8, not of what).
     batch_norm : after every convolution (assumed; VGG19 does not start from scratch without it).
     standardise : bring each image to zero mean and unit variance first (not in the paper).
