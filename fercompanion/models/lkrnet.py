@@ -39,7 +39,7 @@ class VGG19(nn.Module):
         is the literal reading, under which the mask is one scalar an image.
     width : factor on the channels of the convolutions; 1 is the paper's.  The head keeps its size.
     dropout : probability of dropping a unit after FC4096 (Sect. 4.2 says 0.8, not of what).
-    batch_norm : after every convolution (assumed; VGG19 does not start from scratch without it).
+    batch_norm : after every convolution (assumed).
     standardise : bring each image to zero mean and unit variance first (not in the paper).
     head : sizes of the two fully connected layers before the classifier (Sect. 3.2).
     """
