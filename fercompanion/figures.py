@@ -240,7 +240,7 @@ def embeddings(
     _bare(axes)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
+        loc="outside upper center",
         ncols=len(classes),
         markerscale=14 / size if size < 8 else 1.5,
         handletextpad=0.1,
