@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from . import plans, runs
+from . import plans, runs, siblings
 from .data import NAMES, DataError, load_faces
 from .recipes import ARMS, OURS, PAPER, PAPER_CK, arm, sources
 
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--batch-size", type=int, default=128, help="images at once; changes the speed alone")
 
     sub = command("train", train, "train one network and archive the run")
-    sub.add_argument("--arm", default="lkrnet", choices=ARMS, metavar="ARM", help=f"one of {', '.join(ARMS)}")
+    sub.add_argument("--arm", default="lkrnet", metavar="ARM", help=f"one of {', '.join(all_arms())}")
     sub.add_argument(
         "--recipe", default="demo", metavar="R", help=f"one of {', '.join(RECIPES)} (default: demo)"
     )
@@ -96,6 +97,7 @@ RECIPES = {
     "paper": PAPER,
     "paper_ck": PAPER_CK,
 }
+SIBLING_PLANS = {p.siblings.base: p.siblings for p in plans.PROFILES.values()}
 
 
 def doctor(options) -> int:
@@ -116,17 +118,10 @@ def landmarks(options) -> int:
 
 
 def train(options) -> int:
-    if options.recipe not in RECIPES:
-        raise DataError(f"there is no recipe {options.recipe!r}; the recipes are {', '.join(RECIPES)}")
-    base = RECIPES[options.recipe]
-    if options.set:
-        fixed = [text for text in options.set if text.partition("=")[0] in ARMS[options.arm]]
-        if fixed:
-            raise DataError(f"--set {fixed[0]}: the arm {options.arm} fixes this field; choose another arm")
-        base = changed(base, options.set, options.name or "_".join([base.name, *options.set]))
-    recipe = arm(base, options.arm)
+    recipe = chosen_recipe(options)
     if options.show:
-        for field, value, source in sources(recipe):
+        printed, where = siblings.PRINTED.get(recipe.paper), siblings.SOURCES.get(recipe.paper)
+        for field, value, source in sources(recipe, printed, where):
             print(f"{field:16} {value!s:12} {source}")
         return 0
     protocol = options.protocol or ("subject" if options.data in ("demo-ck", "ckplus") else "official")
@@ -146,10 +141,37 @@ def train(options) -> int:
     return 0
 
 
+def all_arms() -> dict[str, dict]:
+    """Arm -> the fields that it fixes, for all four papers."""
+    return ARMS | {name: fixed for arms in siblings.ARMS.values() for name, fixed in arms.items()}
+
+
+def chosen_recipe(options):
+    """The recipe of --recipe, --arm and --set."""
+    arms = all_arms()
+    if options.arm not in arms:
+        raise DataError(f"there is no arm {options.arm!r}; the arms are {', '.join(arms)}")
+    if options.recipe not in RECIPES:
+        raise DataError(f"there is no recipe {options.recipe!r}; the recipes are {', '.join(RECIPES)}")
+    fixed = [text for text in options.set if text.partition("=")[0] in arms[options.arm]]
+    if fixed:
+        raise DataError(f"--set {fixed[0]}: the arm {options.arm} fixes this field; choose another arm")
+    named = options.name or "_".join([options.recipe, *options.set])
+    if options.arm in ARMS:
+        base = RECIPES[options.recipe]
+        return arm(changed(base, options.set, named) if options.set else base, options.arm)
+    if options.recipe not in SIBLING_PLANS:
+        raise DataError(
+            f"there is no recipe {options.recipe!r} for {options.arm}; the recipes are {', '.join(SIBLING_PLANS)}"
+        )
+    paper = next(paper for paper in siblings.ARMS if options.arm in siblings.ARMS[paper])
+    plan = replace(SIBLING_PLANS[options.recipe], leave_out=())
+    recipe = next(r for r in plan.recipes(paper) if r.name == f"{plan.base}-{options.arm}")
+    return changed(recipe, options.set, f"{named}-{options.arm}") if options.set else recipe
+
+
 def changed(recipe, assignments: list[str], name: str):
     """The recipe with fields set from FIELD=VALUE texts, read as the type of the field."""
-    from dataclasses import replace
-
     for text in assignments:
         field, _, value = text.partition("=")
         old = getattr(recipe, field, None)

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .layouts import SPLITS, DataError, read_ckplus, read_fer2013, read_sheet
+from .layouts import SPLITS, DataError, read_ckplus, read_fer2013, read_sfew, read_sheet
 
 __all__ = ["CK_CLASSES", "FER_CLASSES", "NAMES", "SPLITS", "DataError", "Faces", "clean_mask", "load_faces"]
 
 # The order of the numbers in fer2013.csv; CK+ has contempt in the place of neutral.
 FER_CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 CK_CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "contempt")
-NAMES = ("demo", "demo-ck", "fer2013", "ckplus")
+NAMES = ("demo", "demo-ck", "fer2013", "ckplus", "sfew")
+JOINED = "fer2013+sfew"
 VARIABLE = "FERCOMPANION_DATA"
 
 HOW_TO_GET = {
@@ -28,6 +29,8 @@ HOW_TO_GET = {
     "ckplus": "CK+ is given on request by the Affect Analysis Group (Cohn-Kanade) at the University of "
     "Pittsburgh; its 48-pixel version circulates on Kaggle as CK+48: put its class folders into "
     "CK+48/",
+    "sfew": "SFEW 2.0 is given on request by the organisers of the EmotiW challenge: put Train_Aligned_Faces/ and "
+    "Val_Aligned_Faces/, each with a folder for each class, into SFEW_2.0/",
 }
 
 
@@ -38,7 +41,7 @@ class Faces:
     Attributes
     ----------
     name : str
-        "demo", "demo-ck", "fer2013" or "ckplus".
+        "demo", "demo-ck", "fer2013", "ckplus", "sfew" or "fer2013+sfew".
     images : ndarray of uint8, (N, 48, 48)
     labels : ndarray of int64, (N,)
         Index into `classes`.
@@ -121,8 +124,9 @@ def load_faces(name: str, root: str | os.PathLike | None = None) -> Faces:
     Parameters
     ----------
     name : str
-        "demo" and "demo-ck" are embedded in the package and ignore `root`; "fer2013" and "ckplus"
-        are licensed and must be on this machine.
+        "demo" and "demo-ck" are embedded in the package and ignore `root`; "fer2013", "ckplus" and "sfew"
+        are licensed and must be on this machine.  "fer2013+sfew" is FER2013 with SFEW's training faces added
+        to Training (DNNRL's Table 3); who selects and tests stays FER2013's.
     root : path, optional
         The folder of the data set, or one that contains it under a usual name.  Default: the
         environment variable FERCOMPANION_DATA.
@@ -144,9 +148,21 @@ def load_faces(name: str, root: str | os.PathLike | None = None) -> Faces:
         return _load_licensed(name, root, FER_CLASSES, read_fer2013)
     if name == "ckplus":
         return _load_licensed(name, root, CK_CLASSES, read_ckplus)
+    if name == "sfew":
+        return _load_licensed(name, root, FER_CLASSES, read_sfew)
+    if name == JOINED:
+        return _joined(load_faces("fer2013", root), load_faces("sfew", root))
     close = difflib.get_close_matches(str(name).lower(), NAMES, 1, 0.4)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     raise DataError(f"There is no data set {name!r}{hint} The data sets are {', '.join(NAMES)}.")
+
+
+def _joined(fer2013: Faces, sfew: Faces) -> Faces:
+    added = sfew.subset(sfew.where("Training"))
+    columns = {name: np.concatenate([value, getattr(added, name)]) for name, value in fer2013._columns()}
+    sources = [f"{faces.name}/{source}" for faces in (fer2013, added) for source in faces.source]
+    layout = f"FER2013: {fer2013.layout}; SFEW 2.0, Training alone: {sfew.layout}"
+    return replace(fer2013, name=JOINED, layout=layout, **columns | {"source": np.array(sources)})
 
 
 def load_or_demo(name: str, root: str | os.PathLike | None = None) -> Faces:

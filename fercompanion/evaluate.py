@@ -173,3 +173,157 @@ def implied_accuracy(recall_percent: np.ndarray, counts: np.ndarray) -> Estimate
     share = counts / counts.sum()
     value = float(np.asarray(recall_percent, float) @ share)
     return Estimate(value, max(0.0, value - 0.5), min(100.0, value + 0.5))
+
+
+NEIGHBOURS = tuple(range(1, 52, 2))
+"""Values of k among which `best_k` chooses."""
+
+
+def neighbour_logits(
+    bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, k: int, n_classes: int
+) -> np.ndarray:
+    """k-NN as logits: log of the smoothed share of each class among the k nearest (DNNRL Sect. 4).
+
+    Parameters
+    ----------
+    bank : float (M, D), embeddings of the training images, with labels int (M,).
+    queries : float (n, D)
+
+    Returns
+    -------
+    float32 (n, K); the largest is the majority's, of equal ones the class of smallest number.
+    """
+    return _share(_nearest(bank, bank_labels, queries, k), n_classes)
+
+
+def best_k(
+    bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, labels: np.ndarray, n_classes: int
+) -> int:
+    """The k of `NEIGHBOURS` with the highest accuracy on validation embeddings (n, D); the smallest of equals."""
+    near = _nearest(bank, bank_labels, queries, min(NEIGHBOURS[-1], len(bank)))
+    hits = [(_share(near[:, :k], n_classes).argmax(1) == labels).mean() for k in NEIGHBOURS]
+    return NEIGHBOURS[int(np.argmax(hits))]
+
+
+def _nearest(bank, bank_labels, queries, k: int) -> np.ndarray:
+    """Labels int (n, k) of the k nearest of the bank, nearest first."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=min(k, len(bank)), algorithm="brute").fit(bank)
+    return bank_labels[search.kneighbors(queries, return_distance=False)]
+
+
+def _share(near: np.ndarray, n_classes: int) -> np.ndarray:
+    votes = np.stack([(near == c).sum(1) for c in range(n_classes)], 1)
+    return np.log((votes + 1 / n_classes) / (near.shape[1] + 1)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """Mean of a difference over resampled splits, with the corrected t of Nadeau and Bengio and its two-sided p.
+
+    Attributes
+    ----------
+    difference : with its interval, in the differences' own unit.
+    t, p : with len(differences) - 1 degrees of freedom; nan for fewer than two splits.
+    """
+
+    difference: Estimate
+    t: float
+    p: float
+
+
+def corrected_t(differences: np.ndarray, n_train: int, n_test: int, confidence: float = 0.95) -> Corrected:
+    """Corrected resampled t-test (Nadeau and Bengio 2003, Sect. 4) of differences from J random splits of one data set.
+
+    The splits share images, so their differences are not independent, and the common variance s^2 / J is too small
+    by far: here it is s^2 (1 / J + n_test / n_train).
+
+    Parameters
+    ----------
+    differences : (J,), one a split, such as accuracy of one network minus that of another in points.
+    n_train, n_test : images that train and test in each split.
+    """
+    from scipy.stats import t as student
+
+    d = np.asarray(differences, float)
+    mean = float(d.mean()) if len(d) else float("nan")
+    if len(d) < 2:
+        return Corrected(Estimate(mean, float("nan"), float("nan")), float("nan"), float("nan"))
+    error = float(np.sqrt(d.var(ddof=1) * (1 / len(d) + n_test / n_train)))
+    if error == 0:
+        return Corrected(
+            Estimate(mean, mean, mean), float(np.copysign(np.inf, mean)) if mean else 0.0, float(mean == 0)
+        )
+    half = float(student.ppf((1 + confidence) / 2, len(d) - 1)) * error
+    p = 2 * float(student.sf(abs(mean) / error, len(d) - 1))
+    return Corrected(Estimate(mean, mean - half, mean + half), mean / error, p)
+
+
+def exact_accuracy(right: int, n: int, confidence: float = 0.95) -> Estimate:
+    """Accuracy in per cent of `right` of `n` independent images with Clopper and Pearson's interval.
+
+    Wider than Wilson's of `accuracy`; exact where hardly an image is wrong.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, n).proportion_ci(confidence, method="exact")
+    return Estimate(100 * right / n, 100 * interval.low, 100 * interval.high)
+
+
+def pixel_nearest(faces, splits: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """What no learning at all recognises: each test image gets the label of the nearest training image.
+
+    Nearest of the 48 x 48 grey values, each image brought to zero mean and unit variance: the training image that
+    correlates best, the first of several.
+
+    Parameters
+    ----------
+    faces : `data.Faces`
+    splits : (train_index, test_index) each, as the functions of `protocols` return them.
+
+    Returns
+    -------
+    list of int64 (n_test,) arrays
+        Predicted labels in the order of each split's test_index.
+    """
+    from sklearn.metrics import pairwise_distances
+
+    pixels = faces.images.reshape(len(faces), -1).astype(np.float32)
+    pixels -= pixels.mean(1, keepdims=True)
+    pixels /= np.maximum(pixels.std(1, keepdims=True), 1e-6)
+    distance = pairwise_distances(pixels)  # (N, N), once for all splits
+    return [faces.labels[train[distance[np.ix_(test, train)].argmin(1)]] for train, test in splits]
+
+
+def siblings_in_training(groups: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Share of each split's test images that have an image of their own group in training, float (J,) in 0-1.
+
+    Parameters
+    ----------
+    groups : (N,), the sequence or the subject of each image of the data set.
+    """
+    return np.array([np.isin(groups[test], groups[train]).mean() for train, test in splits])
+
+
+ENSEMBLE_WEIGHTS = tuple(k / 20 for k in range(21))
+"""Weights of the first network among which `ensemble_weight` chooses."""
+
+
+def ensemble(first: np.ndarray, second: np.ndarray, weight: float = 0.5) -> np.ndarray:
+    """Two networks' logits (..., K) fused: log of ``weight * softmax(first) + (1 - weight) * softmax(second)``.
+
+    Liu et al. fuse models A and B by an "ensemble method" that they do not name; the mean of the softmaxes is
+    assumed.
+    """
+    from scipy.special import log_softmax
+
+    with np.errstate(divide="ignore"):  # log 0 leaves out the network of weight 0
+        shares = np.log(weight), np.log1p(-weight)
+    return np.logaddexp(*(s + log_softmax(x, -1) for s, x in zip(shares, (first, second), strict=True)))
+
+
+def ensemble_weight(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> float:
+    """The weight of `ENSEMBLE_WEIGHTS` with the highest accuracy on validation logits (n, K); of equals the nearest 1/2."""
+    hits = [(ensemble(first, second, w).argmax(-1) == labels).sum() for w in ENSEMBLE_WEIGHTS]
+    return min(ENSEMBLE_WEIGHTS, key=lambda w: (-hits[ENSEMBLE_WEIGHTS.index(w)], abs(w - 0.5)))

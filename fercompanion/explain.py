@@ -1,14 +1,15 @@
-"""Grad-CAM on networks that take an image and a mask, through the grad-cam package."""
+"""Where a network looks: Grad-CAM, through the grad-cam package, and guided backpropagation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from .augment import centre_crop
+from .augment import centre_crop, centre_view
 from .data import Faces
 from .landmarks import Landmarks
 from .models import build_model
@@ -44,6 +45,7 @@ def trained_model(recipe: Recipe, weights: dict, num_classes: int) -> nn.Module:
     RuntimeError
         The weights are another network's; names the first keys that differ.
     """
+    recipe = replace(recipe, weights="none")  # pretrained ones need not be at hand: these replace them
     model = build_model(recipe.model, num_classes, **recipe.model_options())
     model.load_state_dict(weights)
     return model.eval()
@@ -156,3 +158,58 @@ def class_means(cams: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndar
             for k in range(n_classes)
         ]
     )
+
+
+class _Guide(torch.autograd.Function):
+    """y, an activation of x, whose gradient passes only where both x and the gradient itself are positive."""
+
+    @staticmethod
+    def forward(ctx, x, y):
+        ctx.save_for_backward(x > 0)
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.clamp(min=0) * ctx.saved_tensors[0], None
+
+
+class _Guided(nn.Module):
+    """An activation with the same values and a guided gradient."""
+
+    def __init__(self, activation: nn.Module):
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _Guide.apply(x, self.activation(x.detach().clone()))
+
+
+def guided_backprop(
+    model: nn.Module, recipe: Recipe, faces: Faces, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Guided backpropagation of the winning class's logit to the image (Springenberg et al. 2015; Liu et al. Fig. 4).
+
+    grad-cam's own version knows ReLU alone; this one takes every module of ReLU and PReLU, for which "positive"
+    is the sign of what goes in.  The model itself is not changed.
+
+    Parameters
+    ----------
+    model : network that takes no mask and whose activations are modules.
+    faces : as the network sees them: enlarged by `superres.enlarge` if the recipe says so.
+    rows : int (n,), images of `faces`.
+
+    Returns
+    -------
+    gradients : float32 (n, s, s) of the centre views, s = ``recipe.crop``; signed.
+    predicted : int64 (n,)
+    """
+    guided = copy.deepcopy(model).float().cpu().eval()
+    for parent in list(guided.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ReLU | nn.PReLU):
+                setattr(parent, name, _Guided(child))
+    image, _ = to_stack(faces.images[rows], None, "cpu")
+    view = centre_view(gather(image, None, torch.arange(len(image))), recipe).requires_grad_()
+    logits = guided(view).logits
+    logits.max(1).values.sum().backward()
+    return view.grad[:, 0].numpy(), logits.argmax(1).numpy()

@@ -106,6 +106,27 @@ def key_regions(faces: Faces, landmarks: Landmarks, rows: np.ndarray, alpha: flo
     return figure
 
 
+def picture_rows(rows: dict[str, np.ndarray], titles: Sequence[str], limits=(0, 255)):
+    """Rows of small gray pictures, one row a step and one column an example.
+
+    Parameters
+    ----------
+    rows : label of the row -> (n, s, s) pictures; the sides may differ between rows.
+    titles : n, one a column.
+    limits : values drawn black and white.
+    """
+    n = len(titles)
+    figure, axes = plt.subplots(len(rows), n, figsize=(1.05 * n + 0.4, 1.1 * len(rows) + 0.25), squeeze=False)
+    for line, (label, pictures) in zip(axes, rows.items(), strict=True):
+        for ax, picture in zip(line, pictures, strict=True):
+            ax.imshow(picture, vmin=limits[0], vmax=limits[1])
+        line[0].set_ylabel(label, fontsize=8)
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title)
+    _bare(axes)
+    return figure
+
+
 def preprocessing(face: np.ndarray, mask: np.ndarray, seed: int = 0):
     """Fig. 5: resize, random 44 x 44 crop, flip, 3 x 3 black block; the mask moves along below."""
     import torch
@@ -362,3 +383,84 @@ def _arrow(ax, start, end) -> None:
     style = {"arrowstyle": "-|>", "lw": 0.8, "color": "0.3", "shrinkA": 1, "shrinkB": 1}
     patches = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
     ax.annotate("", end.get_position(), start.get_position(), arrowprops=style | patches)
+
+
+def exponential_slopes(distances: Sequence[float], alpha: float = 0.2, gamma: float = 0.0) -> pd.DataFrame:
+    """DNNRL's loss of one triplet and its slope dL/dD by autograd, at relative distances D from -4 to 4.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by D; columns (reading of Eq. 1, "loss" or "slope").  "Eq. 1 as printed" has D's sign turned.
+    """
+    import torch
+
+    from .losses import exponential_triplet_loss
+
+    columns = {}
+    for name, turned, clamp in (
+        ("Eq. 1 as printed", True, True),
+        ("sign of Eqs. 2–4", False, True),
+        ("no clamp", False, False),
+    ):
+        d = torch.tensor(list(distances), dtype=torch.float64, requires_grad=True)
+        near = torch.full_like(d, 5).sqrt().view(-1, 1, 1)
+        far = (5 + d).sqrt().view(-1, 1, 1)
+        pair = (far, near) if turned else (near, far)
+        losses = torch.stack(
+            [
+                exponential_triplet_loss(torch.zeros(1, 1), p, n, alpha, gamma, clamp)
+                for p, n in zip(*pair, strict=True)
+            ]
+        )
+        columns[name, "loss"] = losses.tolist()
+        columns[name, "slope"] = torch.autograd.grad(losses.sum(), d)[0].tolist()
+    return pd.DataFrame(columns, index=pd.Index(distances, name="D"))
+
+
+def exponential_loss(alpha: float = 0.2):
+    """DNNRL's Fig. 3: the loss of a triplet against its relative distance D, and beside it the size of its gradient."""
+    table = exponential_slopes(np.linspace(-4, 4, 401).round(9), alpha)
+    figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.7), sharex=True)
+    styles = (
+        ("no clamp", "--", "#D55E00"),
+        ("sign of Eqs. 2–4", "-", "#0072B2"),
+        ("Eq. 1 as printed", ":", "#555555"),
+    )
+    for name, line, colour in styles:
+        slope = table[name, "slope"].where(table[name, "slope"].diff().abs() < 0.1)  # a gap where it jumps
+        axes[0].plot(table.index, table[name, "loss"], line, color=colour, label=name)
+        axes[1].plot(table.index, slope.abs(), line, color=colour, label=name)
+    for ax, label in zip(axes, ("loss of a triplet", "size of its gradient, |dL/dD|"), strict=True):
+        ax.axvspan(-4, 0, color="0.93", lw=0)
+        ax.set(xlabel="relative distance D = d²(a, n) − d²(a, p)", ylabel=label, xlim=(-4, 4))
+    axes[0].set_ylim(0, None)
+    axes[1].set_ylim(-0.015, None)
+    axes[0].text(-3.9, 0.03, "violated:\nnegative nearer", fontsize=8, color="0.3", va="bottom")
+    axes[1].text(-3.9, 0.01, "violated: no gradient", fontsize=8, color="#0072B2", va="bottom")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def relative_distances(gaps: dict[str, np.ndarray]):
+    """How far the triplets of each network are satisfied: distribution of D, one line a network.
+
+    Parameters
+    ----------
+    gaps : title -> float (T,), D of random triplets, from -4 to 4.
+    """
+    figure, ax = plt.subplots(figsize=(4.8, 2.8))
+    edges = np.linspace(-4, 4, 81)
+    for (title, d), line in zip(gaps.items(), ("-", "--", "-.", ":", (0, (5, 1))), strict=False):
+        share = 100 * np.histogram(d, edges)[0] / len(d)
+        ax.plot((edges[1:] + edges[:-1]) / 2, share, ls=line, label=title)
+    ax.axvspan(-4, 0, color="0.93", lw=0)
+    ax.set(
+        xlabel="relative distance D = d²(a, n) − d²(a, p)",
+        ylabel="% of triplets",
+        xlim=(-4, 4),
+        ylim=(0, None),
+    )
+    ax.text(-3.9, ax.get_ylim()[1] * 0.97, "violated", fontsize=8, color="0.3", va="top")
+    ax.legend(loc="upper right")
+    return figure

@@ -1,4 +1,4 @@
-"""Readers for the forms in which FER2013 and CK+ circulate, and for the embedded demo sheets.
+"""Readers for the forms in which FER2013, CK+ and SFEW 2.0 circulate, and for the embedded demo sheets.
 
 Every reader returns a plain dict of arrays (images, labels, split, subject, sequence, source), a
 sentence that names the layout it found, and for the demo the true landmarks; `fercompanion.data`
@@ -34,6 +34,18 @@ FER_FOLDERS = (
     "challenges-in-representation-learning-facial-expression-recognition-challenge",
 )
 CK_FOLDERS = ("ck+48", "ck48", "ckplus", "ck+", "ck", "ckplus48", "ck_plus", "ck-plus", "cohn-kanade-plus")
+SFEW_FOLDERS = (
+    "sfew_2.0",
+    "sfew 2.0",
+    "sfew2.0",
+    "sfew-2.0",
+    "sfew20",
+    "sfew2",
+    "sfew",
+    "sfew2.0_images",
+    "images",
+)
+SFEW_PARTS = {"train": "Training", "val": "PublicTest"}
 CSV_FILES = ("fer2013.csv", "icml_face_data.csv")
 # None: the folder merges PublicTest and PrivateTest (or may do so); only file names can tell them apart.
 SPLIT_FOLDERS = {
@@ -151,6 +163,21 @@ def read_ckplus(root: Path, classes: tuple[str, ...]) -> dict | None:
     for folder in folders:
         if _ck_images(folder):
             return read_ck_original(folder, classes)
+    return None
+
+
+def read_sfew(root: Path, classes: tuple[str, ...]) -> dict | None:
+    """Read SFEW 2.0's aligned faces from whichever layout lies under `root`; None if there is none.
+
+    Raises
+    ------
+    DataError
+        On the first defect found.
+    """
+    for folder in candidates(root, SFEW_FOLDERS):
+        parts = {word: _sfew_part(folder, word, classes) for word in SFEW_PARTS}
+        if any(parts.values()):
+            return read_sfew_folders(folder, parts, classes)
     return None
 
 
@@ -467,10 +494,94 @@ def _ck_emotion(text_file: Path) -> str:
         ) from error
 
 
+# --- SFEW 2.0 -------------------------------------------------------------------------------------
+
+
+def read_sfew_folders(folder: Path, parts: dict[str, Path | None], classes: tuple[str, ...]) -> dict:
+    """Read the aligned faces, a folder a class in the folder of each part, in the order of (part, file name).
+
+    The challenge's training part becomes Training, its validation part PublicTest.  Faces of any size (the
+    distributed ones are 143 x 181) are made grey and 48 x 48, each pixel the mean over its area.
+
+    Parameters
+    ----------
+    folder : Path
+        To which the sources are relative.
+    parts : dict
+        "train" and "val" -> their folders; None for one that is missing.
+
+    Raises
+    ------
+    DataError
+        If a part is missing, a folder is not a class, or an image is unreadable or a whole film frame.
+    """
+    paths, labels, split = [], [], []
+    for word, name in SFEW_PARTS.items():
+        part = parts[word]
+        if part is None:
+            raise _error(
+                folder,
+                f"there is no {word.capitalize()}_Aligned_Faces with a folder for each class",
+                f"unpack {word.capitalize()}_Aligned_Faces.zip of SFEW 2.0 here",
+            )
+        found = sorted(_class_files(part, classes), key=lambda item: (item[1].name, str(item[1])))
+        if not found:
+            raise _error(part, "the class folders contain no images", AGAIN)
+        paths += [path for _, path in found]
+        labels += [label for label, _ in found]
+        split += [name] * len(found)
+        _refuse_film_frames(paths[-1])
+    unlabelled = max((len(_image_files(p)) for p in _sfew_places(folder, "test")), default=0)
+    where = ", ".join(f"{p.relative_to(folder).as_posix()}/" for p in parts.values())
+    left_out = f"; the {unlabelled} test faces, which have no labels, are left out" if unlabelled else ""
+    return _fields(
+        read_images(paths, lambda face: face, Image.Resampling.BOX),
+        labels,
+        _relative(paths, folder),
+        f"aligned faces by class ({where}), resized to 48x48{left_out}",
+        split=split,
+    )
+
+
+def _refuse_film_frames(path: Path) -> None:
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except Exception:  # damaged: read_images says so
+        return
+    if width > 1.2 * height:
+        raise _error(
+            path,
+            f"the image is {width}x{height}, a whole film frame and not an aligned face",
+            "use Train_Aligned_Faces and Val_Aligned_Faces of SFEW 2.0",
+        )
+
+
+def _sfew_places(folder: Path, word: str) -> list[Path]:
+    """Folders that may hold a part: Val_Aligned_Faces[_new], the same inside Val or once more inside itself, Val."""
+    names = (f"{word}_aligned_faces", f"{word}_aligned_faces_new")
+    plain = _subfolders(folder, (word,))
+    aligned = [p for outer in (folder, *plain) for p in _subfolders(outer, names)]
+    return [*(q for p in aligned for q in _subfolders(p, names)), *aligned, *plain]
+
+
+def _sfew_part(folder: Path, word: str, classes: tuple[str, ...]) -> Path | None:
+    """The first of these places with class folders; a bare Train/ counts only in a folder that is called SFEW."""
+    for place in _sfew_places(folder, word):
+        aligned = "aligned" in place.name.lower() or folder.name.lower() in SFEW_FOLDERS[:-1]
+        if aligned and any(_class_name(p.name) in classes for p in _subfolders(place)):
+            return place
+    return None
+
+
 # --- images ---------------------------------------------------------------------------------------
 
 
-def read_images(paths: list[Path], crop: Callable[[Image.Image], Image.Image] | None = None) -> np.ndarray:
+def read_images(
+    paths: list[Path],
+    crop: Callable[[Image.Image], Image.Image] | None = None,
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+) -> np.ndarray:
     """Read image files as grey, uint8 (N, 48, 48).
 
     Without `crop` an image of another size is an error, for silent resizing would change the data;
@@ -486,12 +597,12 @@ def read_images(paths: list[Path], crop: Callable[[Image.Image], Image.Image] | 
     with warnings.catch_warnings(), _bar(len(paths), "images", unit="img") as bar:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for k, path in enumerate(paths):
-            images[k] = _read_image(path, crop)
+            images[k] = _read_image(path, crop, resample)
             bar.update()
     return images
 
 
-def _read_image(path: Path, crop: Callable[[Image.Image], Image.Image] | None) -> np.ndarray:
+def _read_image(path: Path, crop: Callable[[Image.Image], Image.Image] | None, resample) -> np.ndarray:
     try:
         with Image.open(path) as image:  # reads the header only
             width, height = image.size
@@ -519,7 +630,7 @@ def _read_image(path: Path, crop: Callable[[Image.Image], Image.Image] | None) -
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise _error(path, f"the image cannot be read ({type(error).__name__})", AGAIN) from error
     if crop is not None:
-        grey = crop(grey).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        grey = crop(grey).resize((SIDE, SIDE), resample)
     return np.asarray(grey)
 
 

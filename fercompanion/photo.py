@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .augment import ten_crop
+from .augment import ten_views
 from .data import DataError
 from .explain import recipe_of, trained_model
 from .landmarks import Detector, find_all
@@ -104,7 +104,7 @@ def read_expressions(path: str | Path, folder: str | Path) -> list[Face]:
         points, inner = (points - corner) * scale, (box.reshape(2, 2) - corner) * scale
         mask = key_region_mask(points[None], inner.reshape(1, 4), 48, recipe.region_alpha)
         stack = torch.cat([torch.as_tensor(image)[None, None] / 255.0, torch.as_tensor(mask)[:, None]], 1)
-        ten = ten_crop(stack.float(), recipe.crop).flatten(0, 1)
+        ten = ten_views(stack.float(), recipe).flatten(0, 1)
         with torch.no_grad():
             p = model(ten[:, :1], ten[:, 1:]).logits.mean(0).softmax(0).numpy()
         order = np.argsort(-p)

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .data import DataError
 from .recipes import OURS, PAPER, PAPER_CK, Recipe, arm
 from .runs import Run, folds
+from .siblings import ARMS as SIBLING_ARMS
+from .siblings import sibling_arm
 
 FACTORIAL = ("vgg19", "baseline1", "baseline2", "lkrnet")
 """The 2 x 2 of LKRNet's ablation: local branch (no/yes) x triplet loss (no/yes)."""
 LAMBDAS = {"baseline1": 0.0, "lkrnet-lambda0.1": 0.1, "lkrnet": 0.2, "lkrnet-lambda0.4": 0.4}
 """Arms of the lambda sweep (Fig. 6) and their lambda."""
 MASK_CONTROLS = ("lkrnet-shuffled-mask", "lkrnet-mean-mask")
+
+
+KIM_PROTOCOLS = ("random", "sequence", "subject")
+
+
+@dataclass(frozen=True)
+class Siblings:
+    """The runs of DNNRL, Liu et al. and Kim et al. in a profile.
+
+    Attributes
+    ----------
+    base : first part of their recipes' names.
+    changes : paper or arm -> fields that differ from what the paper prints.
+    leave_out : arms that the profile cannot afford.
+    seeds : of DNNRL and Liu et al.
+    kim_folds : folds, or random splits, of each protocol of Kim et al.
+    """
+
+    base: str = "paper"
+    changes: dict[str, dict] = field(default_factory=dict)
+    leave_out: tuple[str, ...] = ()
+    seeds: int = 1
+    kim_folds: int = 10
+
+    def recipes(self, paper: str) -> list[Recipe]:
+        """The arms of a paper, as the profile trains them."""
+        return [
+            sibling_arm(paper, name, self.base, **self.changes.get(paper, {}) | self.changes.get(name, {}))
+            for name in SIBLING_ARMS[paper]
+            if name not in self.leave_out
+        ]
 
 
 @dataclass(frozen=True)
@@ -27,6 +60,7 @@ class Profile:
     arms, lab_arms : names in `recipes.ARMS`.
     seeds, lab_seeds, lab_folds, lab_protocols : how often, and under which protocols of `protocols`.
     literal : arms trained by the paper's literal recipe beside them, with one seed.
+    siblings : how the other three papers' runs differ from what those papers print.
     """
 
     name: str
@@ -42,6 +76,7 @@ class Profile:
     lab_folds: int = 10
     lab_protocols: tuple[str, ...] = ("subject", "frame")
     literal: tuple[str, ...] = ()
+    siblings: Siblings = field(default_factory=Siblings)
 
 
 # A network that is a quarter as wide has a sixteenth of the multiplications.  On 1,540 images VGG19 leaves its
@@ -90,6 +125,17 @@ PROFILES = {
             arms=(*FACTORIAL, "lkrnet-lambda0.4"),
             lab_arms=("vgg19", "lkrnet"),
             lab_folds=3,
+            siblings=Siblings(
+                "demo",
+                {
+                    "dnnrl": {"width": 0.25, "epochs": 6, "batch_size": 64, "standardise": True},
+                    "liu": {"width": 0.5, "epochs": 8, "standardise": True},
+                    "liu-b": {"faces": "srgan-small", "epochs": 3},
+                    "kim": {"width": 0.25, "epochs": 10, "lr": 0.005, "batch_size": 16},
+                },
+                leave_out=("liu-b-bicubic", "liu-b-48", "liu-vgg19", "liu-a-no-augmentation", "liu-a-relu"),
+                kim_folds=3,
+            ),
         ),
         Profile(
             "paper-cpu",
@@ -102,6 +148,15 @@ PROFILES = {
             arms=FACTORIAL,
             lab_arms=("vgg19", "lkrnet"),
             lab_folds=5,
+            siblings=Siblings(
+                "short",
+                {
+                    "dnnrl": {"epochs": 3},
+                    "liu": {"epochs": 3},
+                    "liu-b": {"faces": "srgan-small"},
+                },
+                kim_folds=5,
+            ),
         ),
         Profile(
             "paper",
@@ -113,6 +168,7 @@ PROFILES = {
             seeds=5,
             lab_seeds=1,
             literal=("vgg19", "lkrnet", "lkrnet-lambda0"),
+            siblings=Siblings(seeds=5),
         ),
     )
 }
@@ -163,11 +219,41 @@ def literal_lab_runs(plan: Profile) -> list[Run]:
     ]
 
 
+def dnnrl_runs(plan: Profile) -> list[Run]:
+    """DNNRL's arms in the wild."""
+    return _sibling_runs(plan, "dnnrl")
+
+
+def liu_runs(plan: Profile) -> list[Run]:
+    """Liu et al.'s arms in the wild."""
+    return _sibling_runs(plan, "liu")
+
+
+def _sibling_runs(plan: Profile, paper: str) -> list[Run]:
+    recipes = plan.siblings.recipes(paper)
+    return [Run(r, plan.wild, seed=seed) for seed in range(plan.siblings.seeds) for r in recipes]
+
+
+def kim_runs(plan: Profile, protocols: tuple[str, ...] | None = None) -> list[Run]:
+    """Kim et al.'s arms in the lab, the first fold of every arm and protocol before the second of any."""
+    runs = [
+        folds(Run(recipe, plan.lab, protocol, 0, plan.siblings.kim_folds))
+        for protocol in protocols or KIM_PROTOCOLS
+        for recipe in plan.siblings.recipes("kim")
+    ]
+    return [run for same_fold in zip(*runs, strict=True) for run in same_fold]
+
+
 def all_runs(plan: Profile) -> list[Run]:
-    """The whole plan, most informative first."""
-    wild = wild_runs(plan)
-    first = len(plan.arms)
-    return wild[:first] + lab_runs(plan) + literal_runs(plan) + wild[first:] + literal_lab_runs(plan)
+    """The whole plan, most informative first: one seed of every arm before the second of any."""
+    wild, dnnrl, liu = wild_runs(plan), dnnrl_runs(plan), liu_runs(plan)
+    first = [
+        len(rs) // n
+        for rs, n in ((wild, plan.seeds), (dnnrl, plan.siblings.seeds), (liu, plan.siblings.seeds))
+    ]
+    start = wild[: first[0]] + lab_runs(plan) + dnnrl[: first[1]] + liu[: first[2]] + kim_runs(plan)
+    later = wild[first[0] :] + dnnrl[first[1] :] + liu[first[2] :]
+    return start + literal_runs(plan) + later + literal_lab_runs(plan)
 
 
 def arm_of(run: Run) -> str:

@@ -97,29 +97,35 @@ def predict(
     image: torch.Tensor,
     mask: torch.Tensor | None,
     machine: Machine,
-    crop: int,
-    crops: str = "centre",
+    recipe,
+    view: str = "centre",
     batch_size: int = 512,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32 (N, K) and centre-crop embeddings float32 (N, D) of all images of a stack.
+    """Logits float32 (N, K) and embeddings float32 (N, D) of all images of a stack.
 
-    With ``crops="tencrop"`` the logits are the mean over ten crops (and the embedding that of the centre).
+    Parameters
+    ----------
+    recipe : gives size, canvas and crop.
+    view : "centre"; "tencrop": logits and embeddings are means over ten crops; "occluded": the centre with one
+        random black rectangle in each face, always the same.
+
     The network is left in evaluation mode.
     """
     model.eval()
     logits, embeddings = [], []
-    step = batch_size if crops == "centre" else max(batch_size // 10, 1)
+    step = max(1, batch_size * 44**2 // recipe.crop**2 // (10 if view == "tencrop" else 1))
+    lots = torch.Generator(image.device).manual_seed(0)
     for rows in torch.arange(len(image), device=image.device).split(step):
         stack = gather(image, mask, rows)
+        crops = (
+            augment.ten_views(stack, recipe)
+            if view == "tencrop"
+            else augment.centre_view(stack, recipe)[None]
+        )
+        if view == "occluded":
+            crops = augment.occlude(crops[0], 1.0, lots)[None]
         with machine.autocast():
-            if crops == "centre":
-                out = forward(model, augment.centre_crop(stack, crop))
-                logit, embedding = out.logits, out.embedding
-            else:
-                ten = augment.ten_crop(stack, crop)
-                out = forward(model, ten.flatten(0, 1))
-                logit = out.logits.float().unflatten(0, ten.shape[:2]).mean(0)
-                embedding = out.embedding.unflatten(0, ten.shape[:2])[4]
-        logits.append(logit.float().cpu())
-        embeddings.append(embedding.float().cpu())
+            out = forward(model, crops.flatten(0, 1))
+        logits.append(out.logits.float().unflatten(0, crops.shape[:2]).mean(0).cpu())
+        embeddings.append(out.embedding.float().unflatten(0, crops.shape[:2]).mean(0).cpu())
     return torch.cat(logits).numpy(), torch.cat(embeddings).numpy()

@@ -1,4 +1,4 @@
-"""Who trains and who tests: FER2013's official splits, and three ways of folding CK+."""
+"""Who trains and who tests: FER2013's official splits, three ways of folding CK+, and Kim et al.'s random splits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from .data import DataError, Faces
 
-PROTOCOLS = ("official", "subject", "sequence", "frame")
+PROTOCOLS = ("official", "subject", "sequence", "frame", "random")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,7 @@ def parts(faces: Faces, protocol: str, fold: int = 0, n_folds: int = 10) -> Part
     protocol
         "official": Training, PublicTest, PrivateTest.  "subject", "sequence", "frame": fold `fold` of
         `n_folds`, in which no subject, no sequence, or merely no frame stands on both sides.
+        "random": draw `fold` of `random_splits`; the same draw whatever `n_folds`.
     """
     if protocol == "official":
         found = Parts(*(faces.where(s) for s in ("Training", "PublicTest", "PrivateTest")))
@@ -38,11 +39,14 @@ def parts(faces: Faces, protocol: str, fold: int = 0, n_folds: int = 10) -> Part
             raise DataError(f"{faces.name} has no official splits; use protocol subject, sequence or frame")
         return found
     folds = {"subject": subject_folds, "sequence": sequence_folds, "frame": frame_folds}
-    if protocol not in folds:
+    if protocol not in PROTOCOLS:
         raise DataError(f"there is no protocol {protocol!r}; the protocols are {', '.join(PROTOCOLS)}")
-    if n_folds < 2 or not 0 <= fold < n_folds:
+    if n_folds < (1 if protocol == "random" else 2) or not 0 <= fold < n_folds:
         raise DataError(f"protocol {protocol}: there is no fold {fold + 1} of {n_folds}")
-    train, test = folds[protocol](faces, n_folds)[fold]
+    if protocol == "random":
+        train, test = random_splits(faces, fold + 1)[fold]
+    else:
+        train, test = folds[protocol](faces, n_folds)[fold]
     return Parts(train, np.zeros(0, np.int64), test)
 
 
@@ -69,6 +73,27 @@ def sequence_folds(faces: Faces, n_folds: int = 10, seed: int = 0) -> list[tuple
 def frame_folds(faces: Faces, n_folds: int = 10, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Folds of single frames: what many papers do, and what lets near-copies of test frames into training."""
     return _folds(faces, np.arange(len(faces)).astype(str), "frames", n_folds, seed)
+
+
+def random_splits(
+    faces: Faces, n_splits: int, seed: int = 0, share: float = 800 / 981
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Independent random draws of frames (Kim et al. Sect. 3: 800 of CK+'s 981 train, 181 test).
+
+    Unlike folds the test sets of two draws overlap, and some frames may never be tested.  The first draws are the
+    same however many are asked for.
+
+    Returns
+    -------
+    list of (train_index, test_index), int64, ascending
+    """
+    n = len(faces)
+    n_train = round(share * n)
+    if not 0 < n_train < n:
+        raise DataError(f"{faces.name} has {n} frames: too few to split at random")
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(n) for _ in range(n_splits)]
+    return [(np.sort(order[:n_train]), np.sort(order[n_train:])) for order in orders]
 
 
 def _folds(faces: Faces, groups: np.ndarray, what: str, n_folds: int, seed: int):

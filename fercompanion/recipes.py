@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from math import cos, pi
+
+from .models import options
 
 
 def _from(default, source: str):
     return field(default=default, metadata={"source": source})
 
 
+def _sibling(default, about: str):
+    """A field that another paper needs, at the value that leaves LKRNet as it is."""
+    return field(default=default, metadata={"source": f"not in the paper; {about}", "sibling": True})
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All that decides a training run but data, protocol and seed.
 
-    The defaults are LKRNet's printed hyperparameters; ``sources(recipe)`` lists where each comes from.
+    The defaults are LKRNet's printed hyperparameters, and the sources beside them LKRNet's; the siblings' stand
+    in `siblings.SOURCES`.  ``sources(recipe)`` lists a recipe's values and where each comes from.
     """
 
     name: str
+    paper: str = _sibling("lkrnet", "which paper: lkrnet, dnnrl, liu or kim")
     model: str = _from("lkrnet", "Sect. 3.2; a name in models.MODELS")
+    faces: str = _sibling("original", "as they are; bicubic, srgan, srgan-small: twice as large (superres)")
     # network
     width: float = _from(1.0, "Fig. 3 (factor on the channels of the convolutions)")
     mask_at: str = _from("conv5_4", "assumed; the literal final map is 1 x 1, see regions and notebook 01")
     dropout: float = _from(0.8, "Sect. 4.2 says 0.8, not of what; read as drop probability after FC4096")
     batch_norm: bool = _from(True, "assumed")
     standardise: bool = _from(False, "not in the paper; each image to zero mean and unit variance")
+    activation: str = _sibling("prelu", "Liu's model A alone: prelu or relu")
+    weights: str = _sibling("none", "from random weights; or the name of torchvision weights, or a file")
     # key regions
     mask: str = _from("regions", "Eqs. 1-3; controls: shuffled (another face's mask), mean (one for all)")
     region_alpha: float = _from(0.3, "Sect. 3.1")
     # loss
+    cross_entropy: float = _sibling(
+        1.0, "weight of cross-entropy; 0 = the metric term alone, evaluated by k-NN (DNNRL)"
+    )
+    metric: str = _sibling("triplet", "what lam weighs: triplet; exponential (DNNRL); center (Liu et al.)")
     lam: float = _from(0.2, "Eq. 5; 0, 0.2, 0.4 are drawn in Fig. 6, the final value is not named")
     margin: float = _from(0.2, "assumed (alpha of Eqs. 8, 9), on squared distances of unit vectors")
     triplets: str = _from(
@@ -35,6 +52,11 @@ class Recipe:
         "assumed: epoch = each image anchors once, with a random positive and "
         "negative (3B images a step); batch = all three from the batch's B images",
     )
+    balanced: bool = _sibling(False, "draw all classes equally often (DNNRL, assumed)")
+    alpha: float = _sibling(0.2, "DNNRL's exponent")
+    gamma: float = _sibling(0.0, "DNNRL's learning margin")
+    clamp: bool = _sibling(True, "DNNRL: no gradient on triplets with D <= gamma")
+    center_rate: float = _sibling(0.5, "Liu et al.: how fast the centres move")
     label_smoothing: float = _from(0.0, "assumed")
     # optimisation
     optimizer: str = _from("sgd", "Sect. 4.2")
@@ -43,7 +65,7 @@ class Recipe:
     lr: float = _from(1e-3, "Table 1")
     warmup_epochs: int = _from(20, "Sect. 4.2")
     warmup_lr: float = _from(1e-4, "Sect. 4.2; constant")
-    schedule: str = _from("step", "Table 1 (decay 0.8); cosine = from lr to 0")
+    schedule: str = _from("step", "Table 1 (decay 0.8); cosine = from lr to 0; constant")
     decay: float = _from(0.8, "Table 1")
     decay_from: int = _from(80, "assumed")
     decay_every: int = _from(5, "assumed")
@@ -51,7 +73,15 @@ class Recipe:
     nesterov: bool = _from(False, "assumed")
     weight_decay: float = _from(5e-4, "Table 1")
     clip: float = _from(0.0, "assumed; largest gradient norm, 0 = none")
+    rollback: float = _sibling(
+        0.0, "DNNRL; rise of the validation loss that reloads the best weights, 0 = never"
+    )
+    lr_floor: float = _sibling(0.0, "DNNRL; smallest learning rate after roll-backs")
+    patience: int = _sibling(0, "DNNRL; epochs without a new best after which training stops, 0 = never")
+    select: str = _sibling("accuracy", "the epoch of best PublicTest accuracy, or of lowest loss (DNNRL)")
     # training transform
+    size: int = _sibling(48, "side to which the face is enlarged; the data sets' own 48")
+    canvas: int = _sibling(48, "side after zero padding")
     crop: int = _from(44, "Sect. 4.2")
     flip: float = _from(0.5, "Sect. 4.2")
     blocks: int = _from(1, "Sect. 4.2 has '3 x 3 random black blocks'; their number is assumed")
@@ -59,16 +89,15 @@ class Recipe:
     rotate: float = _from(0.0, "not in the paper; degrees")
     zoom: float = _from(0.0, "not in the paper; fraction")
     shift: float = _from(0.0, "not in the paper; pixels")
+    occlusion: float = _sibling(0.0, "Kim et al.; probability of one black rectangle")
+    # evaluation beside centre crop and TenCrop
+    knn: bool = _sibling(False, "DNNRL; also classify the embeddings by k-NN")
+    test_occluded: bool = _sibling(False, "Kim et al.; also test on occluded faces")
 
     def model_options(self) -> dict:
-        """Arguments of `models.build_model` beside name and number of classes."""
-        return {
-            "width": self.width,
-            "mask_at": self.mask_at,
-            "dropout": self.dropout,
-            "batch_norm": self.batch_norm,
-            "standardise": self.standardise,
-        }
+        """Arguments of `models.build_model` beside name and number of classes: the fields that the network takes."""
+        own = {f.name for f in fields(self)}
+        return {k: getattr(self, k) for k in options(self.model) if k in own}
 
     def learning_rate(self, epoch: float) -> float:
         """Learning rate at a point of time in epochs from 0 (fractions within an epoch)."""
@@ -79,8 +108,8 @@ class Recipe:
         if self.schedule == "step":
             steps = max(0, (int(epoch) - self.decay_from) // self.decay_every + 1)
             return self.lr * self.decay**steps
-        from math import cos, pi
-
+        if self.schedule == "constant":
+            return self.lr
         done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
         return self.lr * 0.5 * (1 + cos(pi * done))
 
@@ -124,7 +153,7 @@ ARMS = {
 
 
 def arm(base: Recipe, name: str, **changes) -> Recipe:
-    """The recipe of one arm: ``arm(OURS, "vgg19", epochs=5)`` is named "ours-vgg19".
+    """The recipe of one of LKRNet's arms: ``arm(OURS, "vgg19", epochs=5)`` is named "ours-vgg19".
 
     Arms with lambda = 0 draw no triplets, but `lkrnet-lambda0` does: it shows the network the same images in
     the same order as the arms with lambda > 0 (in the recipe "ours" that makes it Baseline 1 to the bit).
@@ -137,10 +166,22 @@ def arm(base: Recipe, name: str, **changes) -> Recipe:
     return replace(recipe, **changes)
 
 
-def sources(recipe: Recipe) -> list[tuple[str, object, str]]:
-    """(field, value, where it comes from) of every field; values that differ from the paper's say so."""
+def sources(
+    recipe: Recipe, printed: Recipe | None = None, where: dict[str, str] | None = None
+) -> list[tuple[str, object, str]]:
+    """(field, value, where it comes from) of every field that matters; what differs from the paper's says so.
+
+    Parameters
+    ----------
+    printed, where : a sibling's printed recipe and its sources by field; LKRNet's if omitted.
+    """
+    printed = printed or Recipe("paper")
     rows = []
     for f in fields(recipe)[1:]:
-        value, source = getattr(recipe, f.name), f.metadata["source"]
-        rows.append((f.name, value, source if value == f.default else f"ours (paper: {f.default}; {source})"))
+        value, paper = getattr(recipe, f.name), getattr(printed, f.name)
+        foreign = f.name not in where if where is not None else f.metadata.get("sibling")
+        if foreign and value == paper:
+            continue  # a field of another paper
+        source = f.metadata["source"] if where is None else where.get(f.name, "not in the paper")
+        rows.append((f.name, value, source if value == paper else f"ours (paper: {paper}; {source})"))
     return rows

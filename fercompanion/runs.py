@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
 import platform
+import signal
 import subprocess
 import time
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +20,8 @@ from .data import DataError, Faces, clean_mask, load_faces
 from .recipes import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
+MOST_WORKERS = 4
+"""Runs trained side by side at most: each holds a network and a data set in memory."""
 
 
 @dataclass(frozen=True)
@@ -150,18 +154,63 @@ def complete(runs: list[Run], profile: str, root: str | None = None) -> dict[Run
             f"{len(missing)} of {len(runs)} runs are not archived, and FERCOMPANION_NO_TRAINING forbids training"
         )
         missing = []
-    absent = set()
-    for number, run in enumerate(missing, 1):
+    for name in dict.fromkeys(run.dataset for run in missing):
         try:
-            if run.dataset not in absent:
-                _faces(run.dataset, root or None)
+            _faces(name, root or None)
         except DataError as error:
-            absent.add(run.dataset)
-            left_out = sum(r.dataset == run.dataset for r in missing)
+            left_out = sum(run.dataset == name for run in missing)
             print(f"{left_out} of {len(runs)} runs are neither archived nor possible here: {error}")
-        if run.dataset not in absent:
-            train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
+            missing = [run for run in missing if run.dataset != name]
+    _train(missing, profile, root)
     return find_all(runs, profile)
+
+
+def _train(missing: list[Run], profile: str, root: str | None) -> None:
+    """Train runs one after the other, or on a CPU of several cores side by side.
+
+    Small networks leave most of a CPU idle: two runs of one thread each take half the time of two runs of two
+    threads.  torch's number of threads (OMP_NUM_THREADS) is taken as the number of cores to use.
+    """
+    import torch
+
+    cores = torch.get_num_threads()
+    workers = min(len(missing), cores, MOST_WORKERS)
+    if workers < 2 or torch.cuda.is_available():
+        for number, run in enumerate(missing, 1):
+            train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
+        return
+    for run in missing:  # what several of them need is made once, here
+        _shown(run.dataset, root or None, run.recipe.faces)
+        if run.recipe.mask != "none":
+            _landmarks(run.dataset, root or None)
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    from tqdm import tqdm
+
+    start = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _start_worker}
+    with (
+        tqdm(total=len(missing), desc=f"{profile}: {workers} at a time", unit="run") as bar,
+        ProcessPoolExecutor(workers, **start, initargs=(cores // workers,)) as pool,
+    ):
+        jobs = [pool.submit(train_run, run, profile, root) for run in missing]
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _start_worker(threads: int) -> None:
+    """Each worker has its own threads and its own line for the progress bar, and ends at once on Ctrl-C."""
+    import torch
+
+    from . import train
+
+    torch.set_num_threads(threads)
+    train.BAR_LINE = multiprocessing.current_process()._identity[-1]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def train_run(run: Run, profile: str, root: str | None = None, label: str = "", machine=None) -> Result:
@@ -175,7 +224,8 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     faces = _faces(run.dataset, root or None)
     who = parts(faces, run.protocol, run.fold, run.n_folds)
     marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root or None)
-    fitted = fit(run.recipe, faces, marks, who, run.seed, folder, machine, label)
+    shown = _shown(run.dataset, root or None, run.recipe.faces)
+    fitted = fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
     arrays = fitted["predictions"]
     clean = clean_mask(faces)
     for part, rows in (("valid", who.valid), ("test", who.test)):
@@ -201,7 +251,8 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
         "n": {"train": len(who.train), "valid": len(who.valid), "test": len(who.test)},
         "epochs": fitted["epochs"],
         "selected_epoch": fitted["selected"],
-        "selection": "best PublicTest epoch (centre crop)" if len(who.valid) else "last epoch",
+        "selection": _selection(run.recipe) if len(who.valid) else "last epoch",
+        "k": fitted["k"],
         "parameters": fitted["parameters"],
         "metrics": summary(arrays, fitted["history"]),
         "embedding": distances(embedding, arrays["test_labels"]),
@@ -225,12 +276,12 @@ def summary(arrays: dict, history: list[dict]) -> dict:
     """
     metrics = {}
     for part in ("valid", "test"):
-        if f"{part}_labels" not in arrays:
-            continue
-        for crops in ("centre", "tencrop"):
-            hit = arrays[f"{part}_logits_{crops}"].argmax(1) == arrays[f"{part}_labels"]
-            metrics[f"{part}_{crops}"] = 100 * float(hit.mean())
-            metrics[f"{part}_{crops}_clean"] = 100 * float(hit[arrays[f"{part}_clean"]].mean())
+        for view in ("centre", "tencrop", "knn", "occluded"):
+            if f"{part}_logits_{view}" not in arrays:
+                continue
+            hit = arrays[f"{part}_logits_{view}"].argmax(1) == arrays[f"{part}_labels"]
+            metrics[f"{part}_{view}"] = 100 * float(hit.mean())
+            metrics[f"{part}_{view}_clean"] = 100 * float(hit[arrays[f"{part}_clean"]].mean())
     last = arrays["test_logits_last_epoch"].argmax(1) == arrays["test_labels"]
     metrics["test_last_epoch"] = 100 * float(last.mean())
     metrics["test_selected_maximum"] = max(row["test_accuracy"] for row in history)
@@ -276,6 +327,20 @@ def _git_commit() -> str:
 @lru_cache(maxsize=2)
 def _faces(name: str, root: str | None) -> Faces:
     return load_faces(name, root)
+
+
+@lru_cache(maxsize=2)
+def _shown(name: str, root: str | None, how: str) -> Faces:
+    """The faces as the network sees them: as they are, or enlarged."""
+    if how == "original":
+        return _faces(name, root)
+    from .superres import enlarge
+
+    return enlarge(_faces(name, root), how)
+
+
+def _selection(recipe: Recipe) -> str:
+    return "lowest PublicTest loss" if recipe.select == "loss" else "best PublicTest epoch (centre crop)"
 
 
 @lru_cache(maxsize=2)

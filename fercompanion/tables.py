@@ -23,6 +23,24 @@ TITLES = {
     "lkrnet-lambda0.4": "LKRNet, λ = 0.4",
     "lkrnet-shuffled-mask": "LKRNet, shuffled masks",
     "lkrnet-mean-mask": "LKRNet, mean mask",
+    "alexnet": "AlexNet",
+    "dnn": "DNN",
+    "tdnn": "T-DNN",
+    "dnnrl": "DNNRL",
+    "dnnrl-unclamped": "DNNRL, unclamped",
+    "liu-a": "Model A",
+    "liu-a-no-center": "A, no center loss",
+    "liu-a-relu": "A, ReLU",
+    "liu-a-no-augmentation": "A, crops alone",
+    "liu-b": "Model B, SRGAN",
+    "liu-b-bicubic": "Model B, bicubic",
+    "liu-b-48": "Model B, 48 pixels",
+    "liu-vgg16": "VGG16",
+    "liu-vgg19": "VGG19 (Liu et al.)",
+    "kim": "STN + ResNet-10, triplet",
+    "kim-softmax": "STN + ResNet-10, softmax",
+    "kim-resnet18": "STN + ResNet-18, softmax",
+    "kim-no-occlusion": "STN + ResNet-10, triplet, trained clean",
 }
 """Arm -> name in tables and figures."""
 
@@ -49,7 +67,7 @@ class Tested:
     ----------
     index : int (n,), rows of the data set, ascending.
     labels, clean, subject : (n,).
-    logits : crop -> float (S, n, K).
+    logits : view ("centre", "tencrop", and where recorded "knn", "occluded") -> float (S, n, K).
     results : the runs, fold after fold within a seed.
     seeds : the seeds, in the order of the first axis of `logits`.
     """
@@ -108,17 +126,19 @@ def by_arm(results: dict[Run, Result], part: str = "test") -> dict[str, Tested]:
 
 
 def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
-    columns, logits = {}, {"centre": [], "tencrop": []}
+    columns, logits, views = {}, {}, ("centre", "tencrop", "knn", "occluded")
     for fold_results in seeds.values():
         arrays = [r.predictions for r in fold_results]
         joined = {
             k: np.concatenate([a[f"{part}_{k}"] for a in arrays])
-            for k in ("index", "labels", "clean", "subject", "logits_centre", "logits_tencrop")
+            for k in ("index", "labels", "clean", "subject", *(f"logits_{v}" for v in views))
+            if f"{part}_{k}" in arrays[0]
         }
         order = np.argsort(joined["index"], kind="stable")
         columns = {k: joined[k][order] for k in ("index", "labels", "clean", "subject")}
-        for crops, rows in logits.items():
-            rows.append(joined[f"logits_{crops}"][order])
+        for view in views:
+            if f"logits_{view}" in joined:
+                logits.setdefault(view, []).append(joined[f"logits_{view}"][order])
     return Tested(
         **columns,
         logits={k: np.stack(v) for k, v in logits.items()},
@@ -225,7 +245,11 @@ def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str)
 
 
 def differences(
-    tested: dict[str, Tested], dataset: str | None = None, clusters: bool = False
+    tested: dict[str, Tested],
+    dataset: str | None = None,
+    clusters: bool = False,
+    pairs: tuple[tuple[str, str], ...] = PAIRS,
+    crops: str = "tencrop",
 ) -> pd.DataFrame:
     """Paired differences between arms in percentage points, TenCrop: bootstrap interval and McNemar.
 
@@ -233,10 +257,12 @@ def differences(
     ----------
     dataset : "FER2013" or "CK+": adds what Sect. 4.3.4 printed.
     clusters : draw subjects instead of images.
+    pairs : arms (a, b); a minus b.
+    crops : view of the faces, "tencrop" or "centre".
     """
     gains = published_gains(dataset) if dataset else {}
     rows = []
-    for a, b in PAIRS:
+    for a, b in pairs:
         name = f"{TITLES[a]} − {TITLES[b]}"
         row = {
             "comparison": name,
@@ -245,7 +271,7 @@ def differences(
         }
         if a in tested and b in tested:
             first = tested[a]
-            hits, other = paired(first, tested[b])
+            hits, other = paired(first, tested[b], crops=crops)
             units = first.subject if clusters else first.index
             tests = [evaluate.mcnemar(x, y) for x, y in zip(hits, other, strict=True)]
             row |= {

@@ -11,16 +11,21 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import losses
-from .augment import train_transform
+from .augment import centre_view, train_transform
 from .data import DataError, Faces
+from .evaluate import NEIGHBOURS, best_k, neighbour_logits
 from .landmarks import Landmarks
+from .losses import TrainingLoss
 from .models import build_model
 from .predict import CROPS, Machine, forward, gather, make_masks, predict, this_machine, to_stack
 from .protocols import Parts
 from .recipes import Recipe
 
 CHECKPOINT = "checkpoint.pt"
+BAR_LINE = None
+"""Line of the progress bar, where several runs train side by side."""
+BANK = 4096
+"""About how many training images k-NN searches for the accuracies of the history."""
 
 
 def fit(
@@ -48,10 +53,12 @@ def fit(
     Returns
     -------
     dict
-        "history": one dict an epoch (epoch, lr, loss, train/valid/test accuracy in per cent, seconds).
+        "history": one dict an epoch (epoch, lr, loss, train/valid/test accuracy in per cent, valid_loss where it
+        selects, seconds).
         "predictions": arrays, see `_final_predictions`.
         "selected", "epochs": the epoch chosen (1-based) and their number.
         "state": the selected epoch's weights, on the CPU.
+        "k": of k-NN, where the recipe uses it.
         "machine", "resumed", "parameters".
     """
     machine = machine or this_machine()
@@ -69,64 +76,77 @@ def fit(
     model = build_model(recipe.model, len(faces.classes), **recipe.model_options())
     model = model.to(machine.device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model, recipe)
+    width = _look(model, image, mask, parts.train[:2], machine, recipe)[1].shape[1]
+    criterion = TrainingLoss(recipe, len(faces.classes), width).to(machine.device)
     made_for = {"recipe": asdict(recipe), "seed": seed, "data": faces.sha256}
     done = _load(checkpoint, machine.device)
     if done and done.get("for", made_for) != made_for:
         was, now = (flat["recipe"] | flat for flat in (done["for"], made_for))
         other = [k for k in now if k != "recipe" and was.get(k) != now[k]]
         raise DataError(f"{checkpoint}: of another run ({', '.join(other)} differ); delete it to start anew")
-    history, best, resumed = [], None, done is not None
+    history, best, factor, resumed = [], None, 1.0, done is not None
     if done:
         model.load_state_dict(done["model"])
         optimizer.load_state_dict(done["optimizer"])
-        history, best = done["history"], done["best"]
+        criterion.load_state_dict(done["criterion"])
+        history, best, factor = done["history"], done["best"], done["factor"]
 
     train = torch.as_tensor(parts.train, device=machine.device)
+    select_by_loss = recipe.select == "loss" and len(parts.valid) > 0
     for epoch in range(len(history), recipe.epochs):
+        if recipe.patience and best and epoch - best["epoch"] >= recipe.patience:
+            break
         start = time.perf_counter()
         torch.manual_seed(_mix(seed, epoch + 1))
+        title = f"{label or recipe.name} epoch {epoch + 1}/{recipe.epochs}"
         row = train_epoch(
-            model,
-            optimizer,
-            recipe,
-            epoch,
-            image,
-            mask,
-            labels,
-            train,
-            machine,
-            f"{label or recipe.name} epoch {epoch + 1}/{recipe.epochs}",
+            model, optimizer, criterion, recipe, epoch, image, mask, labels, train, machine, title, factor
         )
         trained = time.perf_counter() - start
-        for name, rows in (("valid", parts.valid), ("test", parts.test)):
-            row[f"{name}_accuracy"] = _accuracy(model, image, mask, faces.labels, rows, machine, recipe.crop)
+        names, rows = ("valid_accuracy", "test_accuracy"), (parts.valid, parts.test)
+        found = _accuracies(model, image, mask, faces.labels, parts.train, rows, machine, recipe)
+        row |= dict(zip(names, found, strict=True))
+        if recipe.select == "loss":
+            row["valid_loss"] = _loss(model, criterion, image, mask, labels, parts.valid, machine, recipe)
         row |= {"train_seconds": trained, "seconds": time.perf_counter() - start}
         history.append({"epoch": epoch + 1, **row})
-        if not len(parts.valid) or best is None or row["valid_accuracy"] > best["accuracy"]:
-            best = {"epoch": epoch + 1, "accuracy": row["valid_accuracy"], "model": _copy(model)}
+        score = -row["valid_loss"] if select_by_loss else row["valid_accuracy"]
+        if not len(parts.valid) or best is None or score > best["score"]:
+            best = {"epoch": epoch + 1, "score": score, "model": _copy(model)}
+        elif select_by_loss and recipe.rollback and -score > -best["score"] * (1 + recipe.rollback):
+            model.load_state_dict(best["model"])
+            optimizer.state.clear()
+            factor = max(factor * recipe.decay, recipe.lr_floor / recipe.lr)
         _save(
             checkpoint,
             {
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
+                "criterion": criterion.state_dict(),
                 "history": history,
                 "best": best,
+                "factor": factor,
                 "for": made_for,
             },
         )
 
     start = time.perf_counter()
-    last = predict(
-        model, image[parts.test], None if mask is None else mask[parts.test], machine, recipe.crop
-    )[0]
+    state = _copy(model)
     model.load_state_dict(best["model"])
-    predictions = _final_predictions(model, image, mask, parts, machine, recipe.crop)
-    predictions["test_logits_last_epoch"] = last
+    predictions, k = _final_predictions(model, image, mask, faces, parts, machine, recipe)
+    if best["epoch"] == len(history):
+        predictions["test_logits_last_epoch"] = predictions["test_logits_centre"]
+    else:
+        model.load_state_dict(state)
+        predictions["test_logits_last_epoch"] = _last_logits(
+            model, image, mask, faces, parts, machine, recipe, k
+        )
     return {
         "history": history,
         "predictions": predictions,
         "selected": best["epoch"],
         "epochs": len(history),
+        "k": k,
         "state": {k: v.cpu() for k, v in best["model"].items()},
         "machine": machine.description,
         "resumed": resumed,
@@ -136,18 +156,33 @@ def fit(
 
 
 def train_epoch(
-    model, optimizer, recipe: Recipe, epoch: int, image, mask, labels, train, machine: Machine, label: str
+    model,
+    optimizer,
+    criterion,
+    recipe: Recipe,
+    epoch: int,
+    image,
+    mask,
+    labels,
+    train,
+    machine: Machine,
+    label: str,
+    factor: float = 1.0,
 ) -> dict:
     """One pass over the training images; returns lr, mean loss and accuracy on the transformed images."""
     model.train()
-    anchors = train[torch.randperm(len(train), device=train.device)]
+    criterion.train()
+    if recipe.balanced:  # as many anchors as images, every class equally often
+        weight = 1 / torch.bincount(labels[train]).clamp(min=1)[labels[train]].double()
+        anchors = train[torch.multinomial(weight, len(train), replacement=True)]
+    else:
+        anchors = train[torch.randperm(len(train), device=train.device)]
     size = min(recipe.batch_size, len(anchors))
     batches = anchors[: len(anchors) - len(anchors) % size].split(size)
     total, hits, seen = 0.0, 0, 0
-    loss_of = losses.cross_entropy_and_triplet
-    with tqdm(batches, desc=label, unit="batch", leave=False, mininterval=2.0) as bar:
+    with tqdm(batches, label, unit="batch", leave=False, mininterval=2.0, position=BAR_LINE) as bar:
         for number, rows in enumerate(bar):
-            lr = recipe.learning_rate(epoch + number / len(batches))
+            lr = recipe.learning_rate(epoch + number / len(batches)) * factor
             for group in optimizer.param_groups:
                 group["lr"] = lr
             rows, triplets = draw_triplets(rows, labels, train, recipe.triplets)
@@ -155,7 +190,7 @@ def train_epoch(
             with machine.autocast():
                 output = forward(model, stack)
             target = labels[rows]
-            loss = loss_of(output, target, triplets, recipe)
+            loss = criterion(output, target, triplets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if recipe.clip:
@@ -169,7 +204,9 @@ def train_epoch(
     loss = float(total) / len(batches)
     if not np.isfinite(loss):
         raise FloatingPointError(f"{label}: the loss is {loss}; lower lr ({recipe.lr}) or set clip")
-    return {"lr": lr, "loss": loss, "train_accuracy": 100 * float(hits) / seen}
+    # Without cross-entropy the classifier is not trained, and its accuracy would mean nothing.
+    accuracy = 100 * float(hits) / seen if recipe.cross_entropy else float("nan")
+    return {"lr": lr, "loss": loss, "train_accuracy": accuracy}
 
 
 def draw_triplets(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor, how: str):
@@ -219,43 +256,98 @@ def _partners(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor):
 
 def make_optimizer(model, recipe: Recipe):
     """The recipe's optimiser over all parameters."""
-    if recipe.optimizer != "sgd":
-        raise ValueError(f"optimizer={recipe.optimizer!r}: choose sgd")
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-    )
+    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sgd":
+        momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
+        return torch.optim.SGD(model.parameters(), **common, **momentum)
+    if recipe.optimizer == "adamax":
+        return torch.optim.Adamax(model.parameters(), **common)
+    raise ValueError(f"optimizer={recipe.optimizer!r}: choose sgd or adamax")
 
 
-def _final_predictions(model, image, mask, parts: Parts, machine: Machine, crop: int) -> dict:
-    """Arrays of predictions.npz.
+def _look(model, image, mask, rows, machine: Machine, recipe: Recipe, view: str = "centre"):
+    """`predict` on some rows of the stack: logits (n, K) and embeddings (n, D)."""
+    return predict(model, image[rows], None if mask is None else mask[rows], machine, recipe, view)
+
+
+def _final_predictions(model, image, mask, faces: Faces, parts: Parts, machine: Machine, recipe: Recipe):
+    """Arrays of predictions.npz, and the k of k-NN.
 
     For valid and test: ``{part}_index`` (rows of the data set), ``{part}_logits_centre`` and
-    ``{part}_logits_tencrop`` float32 (n, K); for test also ``test_embedding`` float16 (n, D).
+    ``{part}_logits_tencrop`` float32 (n, K), and what the recipe adds: ``_occluded`` (test only), ``_knn``; for test
+    also ``test_embedding`` float16 (n, D).  Without cross-entropy all logits are those of k-NN.
     """
-    arrays = {}
+    found = {}
     for name, rows in (("valid", parts.valid), ("test", parts.test)):
-        if not len(rows):
-            continue
-        some = (image[rows], None if mask is None else mask[rows])
+        views = [*CROPS, *(["occluded"] if recipe.test_occluded and name == "test" else [])]
+        for view in views if len(rows) else ():
+            found[name, view] = _look(model, image, mask, rows, machine, recipe, view)
+    bank = k = None
+    if recipe.knn or not recipe.cross_entropy:
+        bank = _look(model, image, mask, parts.train, machine, recipe)[1], faces.labels[parts.train]
+        k = NEIGHBOURS[len(NEIGHBOURS) // 2]
+        if len(parts.valid):
+            k = best_k(*bank, found["valid", "centre"][1], faces.labels[parts.valid], len(faces.classes))
+
+    arrays = {}
+    for (name, view), (logits, embedding) in found.items():
+        rows = getattr(parts, name)
         arrays[f"{name}_index"] = rows.astype(np.int32)
-        for crops in CROPS:
-            logits, embedding = predict(model, *some, machine, crop, crops)
-            arrays[f"{name}_logits_{crops}"] = logits
-            if name == "test" and crops == "centre":
-                arrays["test_embedding"] = embedding.astype(np.float16)
-    return arrays
+        if not recipe.cross_entropy:
+            logits = neighbour_logits(*bank, embedding, k, len(faces.classes))
+        elif bank and view == "centre":
+            arrays[f"{name}_logits_knn"] = neighbour_logits(*bank, embedding, k, len(faces.classes))
+        arrays[f"{name}_logits_{view}"] = logits
+        if (name, view) == ("test", "centre"):
+            arrays["test_embedding"] = embedding.astype(np.float16)
+    return arrays, k
 
 
-def _accuracy(model, image, mask, labels, rows, machine, crop) -> float:
-    """Centre-crop accuracy in per cent; nan for no images."""
-    if not len(rows):
-        return float("nan")
-    logits, _ = predict(model, image[rows], None if mask is None else mask[rows], machine, crop)
-    return 100 * float((logits.argmax(1) == labels[rows]).mean())
+def _last_logits(model, image, mask, faces, parts: Parts, machine, recipe: Recipe, k: int | None):
+    """Centre-crop logits of the test images by the network as it is now."""
+    logits, embedding = _look(model, image, mask, parts.test, machine, recipe)
+    if recipe.cross_entropy:
+        return logits
+    bank = _look(model, image, mask, parts.train, machine, recipe)[1]
+    return neighbour_logits(bank, faces.labels[parts.train], embedding, k, len(faces.classes))
+
+
+def _accuracies(
+    model, image, mask, labels, train, parts: tuple[np.ndarray, ...], machine, recipe
+) -> list[float]:
+    """Centre-crop accuracy in per cent on each of the parts; nan for no images.
+
+    Without cross-entropy by k-NN among `BANK` training images, evenly spaced, with a fixed k: for the history.
+    """
+    if not recipe.cross_entropy:
+        some = train[:: max(1, len(train) // BANK)]
+        bank = _look(model, image, mask, some, machine, recipe)[1]
+    found = []
+    for rows in parts:
+        if not len(rows):
+            found.append(float("nan"))
+            continue
+        logits, embedding = _look(model, image, mask, rows, machine, recipe)
+        if not recipe.cross_entropy:
+            logits = neighbour_logits(bank, labels[some], embedding, 15, int(labels.max()) + 1)
+        found.append(100 * float((logits.argmax(1) == labels[rows]).mean()))
+    return found
+
+
+@torch.no_grad()
+def _loss(model, criterion, image, mask, labels, rows, machine: Machine, recipe: Recipe) -> float:
+    """Mean loss on the untransformed images `rows`, with the same triplets each time; nan for no images."""
+    model.eval()
+    criterion.eval()
+    rows = torch.as_tensor(rows, device=machine.device)
+    torch.manual_seed(0)
+    losses = []
+    for part in rows[torch.randperm(len(rows), device=rows.device)].split(recipe.batch_size):
+        part, triplets = draw_triplets(part, labels, rows, recipe.triplets)
+        with machine.autocast():
+            output = forward(model, centre_view(gather(image, mask, part), recipe))
+        losses.append(float(criterion(output, labels[part], triplets)))
+    return float(np.mean(losses)) if losses else float("nan")
 
 
 def _mix(seed: int, epoch: int) -> int:

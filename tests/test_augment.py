@@ -189,3 +189,76 @@ def test_affine_repeats_the_edge():
     assert torch.allclose(
         augment.random_affine(torch.full((50, 1, 48, 48), 0.7), 10, 0.1, 2), torch.tensor(0.7), atol=1e-5
     )
+
+
+def black_boxes(stack):
+    """(top, left, height, width, black pixels) of the box around the black pixels of each picture that has any."""
+    boxes = []
+    for black in (stack == 0).all(1):
+        y, x = torch.nonzero(black, as_tuple=True)
+        if len(y):
+            top, left = int(y.min()), int(x.min())
+            boxes.append((top, left, int(y.max()) - top + 1, int(x.max()) - left + 1, len(y)))
+    return torch.tensor(boxes)
+
+
+@pytest.mark.parametrize("size", [48, 44])
+def test_occlusion_is_one_rectangle_of_2_to_20_per_cent(size):
+    """Kim et al. Sect. 3 with RandomErasing's range of areas; wholly inside the picture, everywhere, of all sizes."""
+    torch.manual_seed(0)
+    stack = pictures(3000, size=size)
+    out = augment.occlude(stack, 1.0)
+    top, left, height, width, area = black_boxes(out).T
+    assert len(top) == 3000 and (height * width == area).all()
+    share = area / size**2
+    assert 0.02 <= share.min() < 0.025 and 0.19 < share.max() <= 0.2
+    assert abs(share.mean() - 0.11) < 0.005  # uniform
+    aspect = height / width
+    assert 0.35 < aspect.min() < 0.55 and 1.8 < aspect.max() < 2.8 and abs(aspect.log().mean()) < 0.05
+    for start, side in ((top, height), (left, width)):
+        assert start.min() == 0 and (start + side).max() == size
+        assert abs((start + side / 2).mean() - size / 2) < 0.5
+    assert abs(torch.corrcoef(torch.stack([top, left]).float())[0, 1]) < 0.3
+    changed = out != stack
+    assert (out[changed] == 0).all() and changed.sum() == area.sum()
+
+
+@pytest.mark.parametrize(("probability", "low", "high"), [(0.0, 0, 0), (0.5, 920, 1080), (1.0, 2000, 2000)])
+def test_occlusion_hits_with_its_probability(probability, low, high):
+    torch.manual_seed(0)
+    boxes = black_boxes(augment.occlude(pictures(2000), probability))
+    assert low <= len(boxes) <= high
+    if len(boxes):  # whether a picture is hit says nothing about where
+        top, left, height, width, area = boxes.T
+        assert (left + width).max() == (top + height).max() == 48 and left.min() == top.min() == 0
+        assert abs((area / 48**2).mean() - 0.11) < 0.01
+
+
+def test_occlusion_blacks_out_image_and_mask_alike():
+    torch.manual_seed(0)
+    image, mask = pictures(200), pictures(200, seed=1)
+    out = augment.occlude(torch.cat([image, mask], 1), 0.5)
+    assert ((out[:, 0] == 0) == (out[:, 1] == 0)).all() and (out == 0).any()
+
+
+def test_occlusion_by_a_generator_of_its_own():
+    """Test faces are hidden alike for every network, and training's random numbers are left alone."""
+    lots = [torch.Generator().manual_seed(0) for _ in range(2)]
+    torch.manual_seed(1)
+    first = augment.occlude(pictures(20), 1.0, lots[0])
+    after = torch.rand(1)
+    torch.manual_seed(2)
+    assert torch.equal(first, augment.occlude(pictures(20), 1.0, lots[1]))
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(1))
+    assert not torch.equal(first, augment.occlude(pictures(20), 1.0, lots[0]))  # it goes on
+
+
+def test_kims_training_transform_is_occlusion_alone():
+    from fercompanion.siblings import KIM
+
+    torch.manual_seed(0)
+    stack = pictures(400)
+    out = augment.train_transform(stack, KIM)
+    assert out.shape == stack.shape and (out[out != stack] == 0).all()
+    assert 150 < len(black_boxes(out)) < 250

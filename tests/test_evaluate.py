@@ -102,3 +102,86 @@ def test_published_numbers():
     table = published_recalls("Table 3", FER_CLASSES)
     assert set(METHODS) <= set(table)
     np.testing.assert_array_equal(table["Our method (LKRNet)"], [65, 75, 55, 90, 61, 84, 70])
+
+
+def test_corrected_t_against_its_formula():
+    """Nadeau and Bengio: the variance of the mean is s^2 (1/J + n_test/n_train), of a t with J - 1 degrees."""
+    from scipy import stats
+
+    d = RNG.normal(0.5, 1.0, 12)
+    found = evaluate.corrected_t(d, 800, 181)
+    mean = sum(d) / 12
+    variance = sum((x - mean) ** 2 for x in d) / 11
+    t = mean / (variance * (1 / 12 + 181 / 800)) ** 0.5
+    assert found.t == pytest.approx(t)
+    assert found.p == pytest.approx(2 * stats.t(11).sf(abs(t)))
+    half = stats.t(11).ppf(0.975) * mean / t
+    assert (found.difference.value, found.difference.low, found.difference.high) == pytest.approx(
+        (mean, mean - half, mean + half)
+    )
+    common = stats.ttest_1samp(d, 0)
+    assert abs(found.t) < 0.55 * abs(common.statistic)  # which would be far too sure
+    no_test = evaluate.corrected_t(d, 10**9, 1)
+    assert no_test.p == pytest.approx(common.pvalue, rel=1e-3)
+
+
+def test_corrected_t_needs_two_splits_that_differ():
+    assert np.isnan(evaluate.corrected_t([0.5], 800, 181).p)
+    assert evaluate.corrected_t([0.5], 800, 181).difference.value == 0.5
+    same = evaluate.corrected_t([0.0, 0.0, 0.0], 800, 181)
+    assert (same.t, same.p) == (0.0, 1.0)
+    always = evaluate.corrected_t([-0.5, -0.5], 800, 181)
+    assert (always.t, always.p) == (-np.inf, 0.0)
+
+
+def test_the_interval_of_one_error_in_181():
+    """Kim et al.'s 99.44 % is 180 of 181, truncated; the interval is as wide as the whole of Table 2."""
+    e = evaluate.exact_accuracy(180, 181)
+    assert (e.value, e.low, e.high) == pytest.approx((99.4475, 96.96, 99.99), abs=0.005)
+    assert evaluate.exact_accuracy(181, 181).high == 100
+
+
+def test_pixel_nearest_against_a_loop(demo_ck):
+    """The training image that correlates best lends its label."""
+    few = demo_ck.subset(RNG.choice(900, 60, replace=False))
+    order = RNG.permutation(60)
+    splits = [(order[:45], order[45:]), (order[10:50], order[:10])]
+    found = evaluate.pixel_nearest(few, splits)
+    for predicted, (train, test) in zip(found, splits, strict=True):
+        for label, row in zip(predicted, test, strict=True):
+            r = [np.corrcoef(few.images[row].ravel(), few.images[k].ravel())[0, 1] for k in train]
+            assert label == few.labels[train[int(np.argmax(r))]]
+
+
+def test_pixels_know_their_own_sequence_and_nothing_else(demo_ck):
+    """No learning: near perfect where neighbours of the same sequence stand in training, near chance where not."""
+    from fercompanion.protocols import random_splits, sequence_folds, subject_folds
+
+    found = {}
+    for name, splits in (
+        ("random", random_splits(demo_ck, 20)),
+        ("sequence", sequence_folds(demo_ck)),
+        ("subject", subject_folds(demo_ck)),
+    ):
+        hits = [
+            p == demo_ck.labels[test]
+            for p, (_, test) in zip(evaluate.pixel_nearest(demo_ck, splits), splits, strict=True)
+        ]
+        found[name] = np.concatenate(hits).mean()
+    assert found["random"] > 0.95 and max(found["sequence"], found["subject"]) < 0.35
+
+
+def test_siblings_in_training(demo_ck):
+    """A frame of a sequence of three is alone in the test set with a probability that can be computed."""
+    from fercompanion.protocols import random_splits, sequence_folds, subject_folds
+
+    assert set(np.unique(demo_ck.sequence, return_counts=True)[1]) == {3}
+    splits = random_splits(demo_ck, 200)
+    expected = 1 - 165 / 899 * 164 / 898
+    found = evaluate.siblings_in_training(demo_ck.sequence, splits)
+    assert found.mean() == pytest.approx(expected, abs=0.003)
+    assert (evaluate.siblings_in_training(demo_ck.sequence, sequence_folds(demo_ck)) == 0).all()
+    assert (evaluate.siblings_in_training(demo_ck.subject, sequence_folds(demo_ck)) > 0.5).all()
+    assert (evaluate.siblings_in_training(demo_ck.subject, subject_folds(demo_ck)) == 0).all()
+    groups, one = np.array(list("aabbc")), [(np.array([0, 2]), np.array([1, 3, 4]))]
+    np.testing.assert_allclose(evaluate.siblings_in_training(groups, one), [2 / 3])

@@ -1,12 +1,12 @@
 """The losses against loops and against two libraries."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from fercompanion.losses import cross_entropy_and_triplet, triplet_loss
+from fercompanion.losses import TrainingLoss, triplet_loss
 from fercompanion.models import Output
 from fercompanion.recipes import OURS, PAPER, arm
 
@@ -113,7 +113,11 @@ def two_branches(n=12, k=7, seed=3):
 
 
 def options(**changes):
-    return SimpleNamespace(**{"lam": 0.2, "margin": 0.2, "label_smoothing": 0.0, **changes})
+    return replace(PAPER, **changes)
+
+
+def total_loss(output, labels, triplets, recipe):
+    return TrainingLoss(recipe, 7, output.embedding.shape[1])(output, labels, triplets)
 
 
 def naive_cross_entropy(logits, label, smoothing=0.0):
@@ -138,7 +142,7 @@ def test_equations_5_to_9_composed(lam, smoothing):
         cross = sum(naive_cross_entropy(logits[r], labels[r].item(), smoothing) for logits in b for r in rows)
         x, p, n = e[list(rows)]
         total += cross / 3 + lam * max(((x - p) ** 2).sum() - ((x - n) ** 2).sum() + 0.2, 0)
-    got = cross_entropy_and_triplet(output, labels, triplets, options(lam=lam, label_smoothing=smoothing))
+    got = total_loss(output, labels, triplets, options(lam=lam, label_smoothing=smoothing))
     assert got.item() == pytest.approx(total / 4, rel=1e-6)
 
 
@@ -146,8 +150,7 @@ def test_label_smoothing_costs_a_sure_classifier():
     logits = 20 * torch.eye(7)
     output, labels = Output(logits, torch.eye(7), (logits,)), torch.arange(7)
     plain, smooth = (
-        cross_entropy_and_triplet(output, labels, None, options(lam=0, label_smoothing=s)).item()
-        for s in (0.0, 0.1)
+        total_loss(output, labels, None, options(lam=0, label_smoothing=s)).item() for s in (0.0, 0.1)
     )
     assert plain == pytest.approx(0, abs=1e-6)
     assert smooth == pytest.approx(0.1 * 6 / 7 * 20, rel=1e-5)
@@ -157,15 +160,15 @@ def test_label_smoothing_costs_a_sure_classifier():
 def test_lambda_0_is_baseline_1_to_the_bit(base):
     """In value and in every gradient; the triplets and even broken embeddings have no say."""
     output, labels = two_branches()
-    expected = cross_entropy_and_triplet(output, labels, None, arm(base, "baseline1"))
+    expected = total_loss(output, labels, None, arm(base, "baseline1"))
     broken = output._replace(embedding=output.embedding * torch.nan)
-    got = cross_entropy_and_triplet(broken, labels, torch.arange(12).chunk(3), arm(base, "lkrnet-lambda0"))
+    got = total_loss(broken, labels, torch.arange(12).chunk(3), arm(base, "lkrnet-lambda0"))
     assert torch.equal(got, expected)
     for left, right in zip(
         torch.autograd.grad(got, output.branches), torch.autograd.grad(expected, output.branches), strict=True
     ):
         assert torch.equal(left, right)
-    with_triplets = cross_entropy_and_triplet(output, labels, torch.arange(12).chunk(3), arm(base, "lkrnet"))
+    with_triplets = total_loss(output, labels, torch.arange(12).chunk(3), arm(base, "lkrnet"))
     assert with_triplets > expected
 
 
@@ -173,7 +176,7 @@ def test_one_classifier_needs_no_second():
     output, labels = two_branches()
     single = output._replace(branches=output.branches[:1])
     expected = torch.nn.functional.cross_entropy(output.branches[0], labels)
-    assert torch.equal(cross_entropy_and_triplet(single, labels, None, options(lam=0)), expected)
+    assert torch.equal(total_loss(single, labels, None, options(lam=0)), expected)
 
 
 def test_gradient_has_the_same_bits_on_several_threads():
@@ -188,9 +191,7 @@ def test_gradient_has_the_same_bits_on_several_threads():
     try:
         for _ in range(40):
             x = embedding.clone().requires_grad_()
-            loss = cross_entropy_and_triplet(
-                Output(logits, x, (logits,)), labels, triplets, options(margin=2.0)
-            )
+            loss = total_loss(Output(logits, x, (logits,)), labels, triplets, options(margin=2.0))
             seen.add(gradient(loss, x).numpy().tobytes())
     finally:
         torch.set_num_threads(threads)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from fercompanion.data import DataError
-from fercompanion.protocols import PROTOCOLS, frame_folds, parts, sequence_folds, subject_folds
+from fercompanion.doctor import EXPECTED_COUNTS
+from fercompanion.protocols import (
+    PROTOCOLS,
+    frame_folds,
+    parts,
+    random_splits,
+    sequence_folds,
+    subject_folds,
+)
 
 FOLDS = {"subject": subject_folds, "sequence": sequence_folds, "frame": frame_folds}
 
@@ -113,3 +121,42 @@ def test_errors(demo, demo_ck):
     assert len(subject_folds(demo_ck, 60)) == 60
     with pytest.raises(DataError, match="'person'.*" + ", ".join(PROTOCOLS)):
         parts(demo_ck, "person")
+
+
+def test_random_splits_are_800_and_181_of_ck(demo_ck):
+    """Kim et al. Sect. 3, on as many frames as CK+ has."""
+    assert sum(EXPECTED_COUNTS["ckplus"]["all"].values()) == 981
+    like_ck = demo_ck.subset(np.arange(981) % len(demo_ck))
+    for train, test in random_splits(like_ck, 3):
+        assert (len(train), len(test)) == (800, 181) and train.dtype == test.dtype == np.int64
+        np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(981))
+        assert (np.diff(train) > 0).all() and (np.diff(test) > 0).all()
+    assert len(random_splits(demo_ck, 1)[0][0]) == round(800 / 981 * 900)
+
+
+def test_random_splits_are_independent_draws(demo_ck):
+    """No partition: any two test sets share about a fifth squared of the frames, and each has its own."""
+    draws = [set(test.tolist()) for _, test in random_splits(demo_ck, 40)]
+    shared = [len(a & b) for k, a in enumerate(draws) for b in draws[:k]]
+    assert np.mean(shared) == pytest.approx(166**2 / 900, rel=0.05)
+    counts = np.bincount([row for test in draws for row in test], minlength=900)
+    assert counts.var() == pytest.approx(40 * 166 / 900 * (1 - 166 / 900), rel=0.25)  # binomial, not constant
+
+
+def test_random_draws_do_not_depend_on_their_number(demo_ck):
+    ten = random_splits(demo_ck, 10)
+    for n_folds in (4, 100):
+        found = parts(demo_ck, "random", 3, n_folds)
+        np.testing.assert_array_equal(found.train, ten[3][0])
+        np.testing.assert_array_equal(found.test, ten[3][1])
+        assert found.valid.shape == (0,) and found.valid.dtype == np.int64
+    np.testing.assert_array_equal(parts(demo_ck, "random", 0, 1).test, ten[0][1])
+    assert random_splits(demo_ck, 1, seed=1)[0][1].tolist() != ten[0][1].tolist()
+
+
+def test_random_split_errors(demo_ck):
+    with pytest.raises(DataError, match="1 frames: too few"):
+        random_splits(demo_ck.subset([0]), 1)
+    for fold, n_folds in ((3, 3), (-1, 3), (0, 0)):
+        with pytest.raises(DataError, match="no fold"):
+            parts(demo_ck, "random", fold, n_folds)

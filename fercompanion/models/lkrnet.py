@@ -14,6 +14,8 @@ The loss is the recipe's affair, so two networks serve the four arms.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -114,24 +116,10 @@ class Conv3x3(nn.Conv2d):
         return F.linear(rows, weight, self.bias).unflatten(0, (len(x), *x.shape[2:])).permute(0, 3, 1, 2)
 
 
-def vgg19(num_classes: int = 7, **options) -> VGG19:
-    """Global branch alone."""
-    return VGG19(num_classes, local=False, **options)
-
-
-def baseline1(num_classes: int = 7, **options) -> VGG19:
-    """Global and local branch; trained with cross-entropy alone."""
-    return VGG19(num_classes, local=True, **options)
-
-
-def baseline2(num_classes: int = 7, **options) -> VGG19:
-    """Global branch alone; trained with cross-entropy and triplet loss."""
-    return VGG19(num_classes, local=False, **options)
-
-
-def lkrnet(num_classes: int = 7, **options) -> VGG19:
-    """Global and local branch; trained with cross-entropy and triplet loss."""
-    return VGG19(num_classes, local=True, **options)
+vgg19 = partial(VGG19, local=False)
+baseline1 = partial(VGG19, local=True)
+baseline2 = partial(VGG19, local=False)
+lkrnet = partial(VGG19, local=True)
 
 
 def _fuse(branches: tuple[torch.Tensor, ...]) -> torch.Tensor:
