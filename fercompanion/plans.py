@@ -86,7 +86,7 @@ _DEMO = replace(
     name="demo",
     width=0.25,
     standardise=True,
-    epochs=18,
+    epochs=12,
     batch_size=32,
     lr=0.005,
     warmup_epochs=0,
@@ -116,12 +116,12 @@ PROFILES = {
     for p in (
         Profile(
             "demo",
-            "Synthetic demo faces, quarter-width networks, 18 epochs (10 in the lab), one seed: shows that "
+            "Synthetic demo faces, quarter-width networks, 12 epochs (8 in the lab), one seed: shows that "
             "everything works, says nothing about real faces.",
             "demo",
             "demo-ck",
             _DEMO,
-            replace(_DEMO, name="demo", epochs=10, batch_size=16),
+            replace(_DEMO, name="demo", epochs=8, batch_size=16),
             arms=(*FACTORIAL, "lkrnet-lambda0.4"),
             lab_arms=("vgg19", "lkrnet"),
             lab_folds=3,
@@ -129,9 +129,9 @@ PROFILES = {
                 "demo",
                 {
                     "dnnrl": {"width": 0.25, "epochs": 6, "batch_size": 64, "standardise": True},
-                    "liu": {"width": 0.5, "epochs": 8, "standardise": True},
-                    "liu-b": {"faces": "srgan-small", "epochs": 3},
-                    "kim": {"width": 0.25, "epochs": 10, "lr": 0.005, "batch_size": 16},
+                    "liu": {"width": 0.25, "epochs": 6, "standardise": True},
+                    "liu-b": {"width": 0.25, "faces": "srgan-small", "epochs": 2},
+                    "kim": {"width": 0.25, "epochs": 4, "batch_size": 16},
                 },
                 leave_out=("liu-b-bicubic", "liu-b-48", "liu-vgg19", "liu-a-no-augmentation", "liu-a-relu"),
                 kim_folds=3,
@@ -151,11 +151,11 @@ PROFILES = {
             siblings=Siblings(
                 "short",
                 {
-                    "dnnrl": {"epochs": 3},
-                    "liu": {"epochs": 3},
-                    "liu-b": {"faces": "srgan-small"},
+                    "dnnrl": {"width": 0.5, "epochs": 2},
+                    "liu": {"width": 0.5, "epochs": 2},
+                    "liu-b": {"faces": "srgan-small", "epochs": 1},
                 },
-                kim_folds=5,
+                kim_folds=10,
             ),
         ),
         Profile(

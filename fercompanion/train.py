@@ -260,9 +260,11 @@ def make_optimizer(model, recipe: Recipe):
     if recipe.optimizer == "sgd":
         momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
         return torch.optim.SGD(model.parameters(), **common, **momentum)
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), **common, fused=True)
     if recipe.optimizer == "adamax":
         return torch.optim.Adamax(model.parameters(), **common)
-    raise ValueError(f"optimizer={recipe.optimizer!r}: choose sgd or adamax")
+    raise ValueError(f"optimizer={recipe.optimizer!r}: choose sgd, adam or adamax")
 
 
 def _look(model, image, mask, rows, machine: Machine, recipe: Recipe, view: str = "centre"):

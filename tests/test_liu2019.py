@@ -1,6 +1,7 @@
 """Liu et al.: networks and their counts, weights from files, center loss, guided backpropagation, the ensemble."""
 
 import hashlib
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -120,11 +121,12 @@ def test_table_1_counts_convolutions_alone(build, method):
 
 
 def test_vgg16_is_torchvisions():
-    own, theirs = liu2019.vgg16(batch_norm=False), torchvision_vgg16(weights=None)
-    theirs.features.load_state_dict(own.features.state_dict())
-    face = images(2)
-    expected = theirs.features(face.expand(-1, 3, -1, -1)).mean((2, 3))
-    torch.testing.assert_close(own.eval()(face).embedding, expected)
+    with torch.device("meta"):
+        assert repr(liu2019.vgg16(batch_norm=False).features) == repr(
+            torchvision_vgg16(weights=None).features
+        )
+    model, face = settled(liu2019.vgg16(width=0.125), images(8)), images(2)
+    torch.testing.assert_close(model(face).embedding, model.features(face.expand(-1, 3, -1, -1))[:, :, 0, 0])
 
 
 # ---------------------------------------------------------------------------------------- model B and weights
@@ -135,12 +137,13 @@ def imagenet():
     return resnet50(weights=None).state_dict()
 
 
-@pytest.fixture
-def file(imagenet, tmp_path):
+@pytest.fixture(scope="module")
+def file(imagenet, tmp_path_factory):
     """The stand-in as a file that bears its own hash in torchvision's way."""
-    torch.save(imagenet, tmp_path / "x")
-    digest = hashlib.sha256((tmp_path / "x").read_bytes()).hexdigest()
-    return (tmp_path / "x").rename(tmp_path / f"resnet50-{digest[:8]}.pth")
+    path = tmp_path_factory.mktemp("weights") / "x"
+    torch.save(imagenet, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.rename(path.with_name(f"resnet50-{digest[:8]}.pth"))
 
 
 def test_model_b_is_resnet50_with_the_weights_of_a_file(file, imagenet):
@@ -152,22 +155,22 @@ def test_model_b_is_resnet50_with_the_weights_of_a_file(file, imagenet):
     face = images(2, 88)
     mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     torch.testing.assert_close(
-        model(face).embedding, theirs.eval()((face.expand(-1, 3, -1, -1) - mean) / std)
+        model(face).embedding, theirs.eval()((face.expand(-1, 3, -1, -1) - mean) / std), rtol=1e-3, atol=1e-3
     )
     assert model(face).logits.shape == (2, 7)
     biases = sum(m.out_channels for m in theirs.modules() if isinstance(m, nn.Conv2d))
     statistics = 2 * sum(m.num_features for m in theirs.modules() if isinstance(m, nn.BatchNorm2d))
     whole = count(model) - 2049 * 7 + 2049 * 1000
-    (row,) = [r for r in published("Liu2019", "Sect. 3.1") if r["metric"] == "parameters"]
+    (row,) = [r for r in published("Liu2019", "Sect 3.1") if r["metric"] == "parameters"]
     assert whole + biases + statistics == int(row["value"])
 
 
-def test_weights_by_torchvisions_name_come_from_its_cache(imagenet, tmp_path, monkeypatch):
+def test_weights_by_torchvisions_name_come_from_its_cache(file, imagenet, tmp_path, monkeypatch):
     """A file in the cache is used, and not before its hash is checked."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     path = tmp_path / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
-    torch.save(imagenet, path)
+    os.link(file, path)
     with pytest.raises(DataError, match="SHA-256 begins with .* not 0676ba61; delete") as error:
         liu2019.liu_b(weights="ResNet50_Weights.IMAGENET1K_V1")
     assert "\n" not in str(error.value) and str(path) in str(error.value)
@@ -182,7 +185,8 @@ class FakeDigest:
 
 
 def test_a_wrong_hash_in_a_files_name_is_refused(file):
-    other = file.rename(file.with_name("resnet50-00000000.pth"))
+    other = file.with_name("resnet50-00000000.pth")
+    os.link(file, other)
     with pytest.raises(DataError, match="not 00000000"):
         liu2019.liu_b(weights=str(other))
 
@@ -302,22 +306,31 @@ def test_guided_gradients_written_down(demo):
         assert not dark.any()
 
 
-@pytest.mark.parametrize("name", ["liu_a", "liu_b"])
-def test_guided_backprop_of_relu_networks_is_grad_cams(demo, name):
+class Logits(nn.Module):
+    """A network as grad-cam wants it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image):
+        return self.model(image).logits
+
+
+@pytest.mark.parametrize(("name", "crop"), [("liu_a", 44), ("liu_b", 48)])
+def test_guided_backprop_of_relu_networks_is_grad_cams(demo, name, crop):
     from pytorch_grad_cam import GuidedBackpropReLUModel
 
-    recipe = replace(LIU, model=name, activation="relu", crop=48 if name == "liu_b" else 44)
-    model = settled(build_model(name, **recipe.model_options()), images(8, 48))
+    recipe = replace(LIU, model=name, activation="relu", crop=crop)
+    model = settled(build_model(name, **recipe.model_options()), images(8, crop))
     got, predicted = explain.guided_backprop(model, recipe, demo, np.array([5]))
-    if name == "liu_b":
-        assert np.isfinite(got).all() and got.any()  # grad-cam cannot: ResNet's ReLUs are used several times
-        return
-    crop = torch.as_tensor(demo.images[5:6, None, 2:46, 2:46]).float() / 255
-    theirs = GuidedBackpropReLUModel(explain.OneInput(model), "cpu")(crop, int(predicted[0]))
-    assert got.shape == (1, 44, 44)
-    # theirs starts from the log-probability: the same up to what the softmax lets through
-    correlation = np.corrcoef(got.ravel(), theirs.ravel())[0, 1]
-    assert correlation > 0.5
+    start = (48 - crop) // 2
+    view = demo.images[5:6, None, start : start + crop, start : start + crop]
+    theirs = GuidedBackpropReLUModel(Logits(model), "cpu")(
+        torch.as_tensor(view).float() / 255, int(predicted[0])
+    )
+    assert got.shape == (1, crop, crop) and got.any()
+    np.testing.assert_allclose(got[0], theirs[..., 0], rtol=1e-3, atol=1e-4 * np.abs(got).max())
 
 
 def test_guided_backprop_differs_from_the_gradient_and_leaves_the_model(demo):

@@ -140,12 +140,11 @@ class ModelB(nn.Module):
         super().__init__()
         if weights != "none" and width != 1:
             raise DataError(f"weights={weights!r} are of the full ResNet50; set width=1 or weights='none'")
+        state, scale = pretrained(weights) if weights != "none" else ({}, IMAGENET)
         self.resnet = zoo.ResNet(zoo.resnet.Bottleneck, [3, 4, 6, 3], width_per_group=int(64 * width))
         features = self.resnet.fc.in_features
         self.resnet.fc = nn.Identity()
-        scale = IMAGENET
         if weights != "none":
-            state, scale = pretrained(weights)
             state = {k: v for k, v in state.items() if not k.startswith("fc.")}
             own = self.resnet.state_dict()
             other = [k for k in own.keys() | state.keys() if k not in own or k not in state]
@@ -190,7 +189,7 @@ def pretrained(weights: str) -> tuple[dict[str, torch.Tensor], dict[str, tuple[f
     if re.fullmatch(r"\w+_Weights\.\w+", weights):
         try:
             known = zoo.get_weight(weights)
-        except ValueError as error:
+        except (KeyError, ValueError) as error:
             raise DataError(f"weights={weights!r}: torchvision knows no such weights ({error})") from None
         path = Path(torch.hub.get_dir(), "checkpoints", known.url.rsplit("/", 1)[1])
         transforms = known.transforms()
