@@ -464,3 +464,51 @@ def relative_distances(gaps: dict[str, np.ndarray]):
     ax.text(-3.9, ax.get_ylim()[1] * 0.97, "violated", fontsize=8, color="0.3", va="top")
     ax.legend(loc="upper right")
     return figure
+
+
+def model_a(model, size: int = 48):
+    """Liu et al. Fig. 1: model A's three flows with the sizes of their maps, read off a forward pass."""
+    from itertools import groupby
+
+    import torch
+
+    steps, x, pools = [], torch.zeros(1, 1, size, size), 0
+    for flow in ("entry", "middle", "exit"):
+        for unit in getattr(model.eval(), flow):
+            with torch.no_grad():
+                x = unit(x)
+            if isinstance(unit, torch.nn.MaxPool2d):
+                pools += 1
+            else:
+                kind = "conv 3×3" if unit[0].groups == 1 else "separable"
+                steps.append((flow, pools, kind, _size(tuple(x.shape[1:]))))
+    groups = [(step, len(list(same))) for step, same in groupby(steps)]
+    figure, ax = plt.subplots(figsize=(9.6, 2.0))
+    colours = {"entry": "#DCE9F5", "middle": "#FBE3D2", "exit": "#E8F3EC"}
+    boxes = [_box(ax, 0, 0, f"image\n{_size((1, size, size))}", "#F2F2F2")]
+    spans: dict[str, list[float]] = {}
+    pool = 0
+    for place, ((flow, pools, kind, shape), n) in enumerate(groups, 1):
+        boxes.append(_box(ax, place * STEP, 0, f"{n} × {kind}\n{shape}", colours[flow]))
+        _arrow(ax, boxes[-2], boxes[-1])
+        if pools > pool:
+            ax.text((place - 0.5) * STEP, 0.21, "max-pool", ha="center", fontsize=6, color="0.3")
+        pool = pools
+        spans.setdefault(flow, []).append(place * STEP)
+    end = len(boxes) * STEP
+    head = model.classifier
+    boxes.append(
+        _box(ax, end, 0, f"1 × conv 3×3\n{head.out_channels}×{_size(tuple(x.shape[2:]))}", colours["exit"])
+    )
+    boxes.append(_box(ax, end + STEP, 0, "mean, softmax\n(cross-entropy)", "white"))
+    for a, b in zip(boxes[-3:], boxes[-2:], strict=False):
+        _arrow(ax, a, b)
+    _arrow(ax, boxes[-3], _box(ax, end, -0.62, f"mean: {head.in_channels} features\n(center loss)", "white"))
+    spans["exit"].append(end)
+    for flow, places in spans.items():
+        low, high = places[0] - 0.48 * STEP, places[-1] + 0.48 * STEP
+        ax.plot([low, high], [0.5, 0.5], color="0.5", lw=0.8)
+        ax.text((low + high) / 2, 0.56, f"{flow} flow", ha="center", fontsize=8)
+    ax.set(xlim=(-0.6, end + 1.6 * STEP), ylim=(-0.85, 0.75))
+    ax.axis("off")
+    return figure

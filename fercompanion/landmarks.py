@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -171,8 +172,10 @@ def _write(path: Path, known: dict) -> None:
 def _mtcnn(detector: Detector):
     """facenet-pytorch's MTCNN with the order-dependent steps of its cascade replaced."""
     try:
-        from facenet_pytorch import MTCNN
-        from facenet_pytorch.models.utils import detect_face
+        with warnings.catch_warnings():  # that there are no widgets for a progress bar that is not shown
+            warnings.simplefilter("ignore")
+            from facenet_pytorch import MTCNN
+            from facenet_pytorch.models.utils import detect_face
     except ImportError:
         raise DataError(
             "facenet-pytorch is not installed, and some faces are in no landmark cache; "

@@ -189,6 +189,11 @@ class Discriminator(nn.Module):
         return self.classifier(features.mean((2, 3)))[:, 0].float(), features.float()
 
 
+def at_hand(faces: Faces, how: str) -> bool:
+    """Whether the generator of a data set is trained and in the cache."""
+    return _path("generator", faces, SETTINGS[how], ".pt").is_file()
+
+
 def generator(faces: Faces, how: str, machine: Machine | None = None) -> Generator:
     """The trained generator of a data set, from the cache or trained now; in evaluation mode."""
     settings, machine = SETTINGS[how], machine or this_machine()
@@ -295,15 +300,13 @@ def quality(faces: Faces, how: str, machine: Machine | None = None) -> dict[str,
 
     images = faces.images[faces.where("PublicTest")]
     images = images[np.ptp(images, axis=(1, 2)) > 0]
-    truth, restored = (_to_floats(x) for x in (images, restore(faces, images, how, machine)))
-    return {
-        "PSNR": peak_signal_noise_ratio(
-            restored, truth, data_range=1.0, reduction="none", dim=(1, 2, 3)
-        ).numpy(),
-        "SSIM": structural_similarity_index_measure(
-            restored, truth, data_range=1.0, reduction="none"
-        ).numpy(),
-    }
+    values: dict[str, list[torch.Tensor]] = {"PSNR": [], "SSIM": []}
+    pairs = zip(_batches(restore(faces, images, how, machine)), _batches(images), strict=True)
+    for restored, truth in pairs:
+        common = {"data_range": 1.0, "reduction": "none"}
+        values["PSNR"].append(peak_signal_noise_ratio(restored, truth, **common, dim=(1, 2, 3)))
+        values["SSIM"].append(structural_similarity_index_measure(restored, truth, **common).view(-1))
+    return {name: torch.cat(parts).numpy() for name, parts in values.items()}
 
 
 def restore(faces: Faces, images: np.ndarray, how: str, machine: Machine | None = None) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,7 @@ TITLES = {
     "liu-b": "Model B, SRGAN",
     "liu-b-bicubic": "Model B, bicubic",
     "liu-b-48": "Model B, 48 pixels",
+    "liu-ensemble": "A + B",
     "liu-vgg16": "VGG16",
     "liu-vgg19": "VGG19 (Liu et al.)",
     "kim": "STN + ResNet-10, triplet",
@@ -94,10 +95,10 @@ class Tested:
         return "/".join(str(e) for e in sorted({r.info["epochs"] for r in self.results}))
 
 
-def by_arm(results: dict[Run, Result], part: str = "test") -> dict[str, Tested]:
+def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False) -> dict[str, Tested]:
     """Group finished runs of one data set and protocol by arm; folds of a seed are pooled.
 
-    An arm with a fold missing in a seed loses that seed.
+    An arm with a fold missing in a seed loses that seed, unless `partial` says to take the folds that are there.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def by_arm(results: dict[Run, Result], part: str = "test") -> dict[str, Tested]:
         whole = {
             seed: [result for _, result in fold]
             for seed, fold in sorted(seeds.items())
-            if len(fold) == fold[0][0].n_folds
+            if partial or len(fold) == fold[0][0].n_folds
         }
         if whole:
             tested[arm] = _pool(whole, part)
@@ -145,6 +146,45 @@ def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
         results=tuple(r for fold in seeds.values() for r in fold),
         seeds=tuple(seeds),
     )
+
+
+def fused(
+    valid: dict[str, Tested], test: dict[str, Tested], first: str, second: str
+) -> tuple[Tested, Tested, list[float]] | None:
+    """Two arms as one network, as Liu et al. fuse A and B: a weighted mean of the softmaxes.
+
+    Parameters
+    ----------
+    valid, test : `by_arm` of the same runs, for the images that choose the weight and for those that do not.
+    first, second : two arms.
+
+    Returns
+    -------
+    The pair on `valid` and on `test`, and for each seed that both have the weight of `first` that is best on `valid`
+    (TenCrop); None if an arm is missing.
+    """
+    if not all(a in t for a in (first, second) for t in (valid, test)):
+        return None
+    seeds = tuple(s for s in valid[first].seeds if s in valid[second].seeds)
+    rows = [[valid[a].seeds.index(s) for s in seeds] for a in (first, second)]
+    chosen = zip(
+        *(valid[a].logits["tencrop"][r] for a, r in zip((first, second), rows, strict=True)), strict=True
+    )
+    weights = [evaluate.ensemble_weight(x, y, valid[first].labels) for x, y in chosen]
+    pair = []
+    for part in (valid, test):
+        logits = {
+            view: np.stack(
+                [
+                    evaluate.ensemble(part[first].logits[view][i], part[second].logits[view][j], w)
+                    for i, j, w in zip(*rows, weights, strict=True)
+                ]
+            )
+            for view in ("centre", "tencrop")
+        }
+        results = part[first].results + part[second].results
+        pair.append(replace(part[first], logits=logits, results=results, seeds=seeds))
+    return *pair, weights
 
 
 def paired(first: Tested, *others: Tested, crops: str = "tencrop") -> list[np.ndarray]:

@@ -339,6 +339,8 @@ def _accuracies(
 @torch.no_grad()
 def _loss(model, criterion, image, mask, labels, rows, machine: Machine, recipe: Recipe) -> float:
     """Mean loss on the untransformed images `rows`, with the same triplets each time; nan for no images."""
+    if not len(rows):
+        return float("nan")
     model.eval()
     criterion.eval()
     rows = torch.as_tensor(rows, device=machine.device)
@@ -349,7 +351,7 @@ def _loss(model, criterion, image, mask, labels, rows, machine: Machine, recipe:
         with machine.autocast():
             output = forward(model, centre_view(gather(image, mask, part), recipe))
         losses.append(float(criterion(output, labels[part], triplets)))
-    return float(np.mean(losses)) if losses else float("nan")
+    return float(np.mean(losses))
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -6,7 +6,7 @@ from conftest import settled
 from torch import nn
 from torchvision.models import vgg19 as torchvision_vgg19
 
-from fercompanion.models import MODELS, Output, build_model
+from fercompanion.models import Output, build_model
 from fercompanion.models.lkrnet import MASK_PLACES, Conv3x3
 
 TWO_BRANCHES = ("baseline1", "lkrnet")

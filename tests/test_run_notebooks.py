@@ -105,7 +105,7 @@ def test_in_place_changes_outputs_only_and_only_after_success(notebook, run, mon
     monkeypatch.setattr(run_notebooks, "ROOT", Path("/somewhere/fercompanion"))
     good = notebook(
         "good.ipynb",
-        "import warnings\nprint('/somewhere/fercompanion/results')",
+        "import sys, warnings\nprint('/somewhere/fercompanion/results', sys.prefix + '/lib')",
         "warnings.warn('look here')",
     )
     bad = notebook("bad.ipynb", "1 / 0")
@@ -116,7 +116,7 @@ def test_in_place_changes_outputs_only_and_only_after_success(notebook, run, mon
     after = nbformat.read(good, as_version=4)
     assert [cell.get("execution_count") for cell in after.cells] == [None, 1, 2, 3]
     texts = [output.text for cell in after.cells for output in cell.get("outputs", [])]
-    assert texts[0] == "results\n"
+    assert texts[0] == "results ~/.venv/lib\n"
     assert texts[1].startswith("cell.py:1: UserWarning: look here")
     for cell in after.cells:
         if cell.cell_type == "code":

@@ -173,7 +173,7 @@ def _without_paths(output):
         output = [_without_paths(value) for value in output]
     elif isinstance(output, str):
         output = CELL_FILE.sub("cell.py", output).replace(f"{ROOT}{os.sep}", "").replace(str(ROOT), ".")
-        output = output.replace(str(Path.home()), "~")
+        output = output.replace(sys.prefix, "~/.venv").replace(str(Path.home()), "~")
     return output
 
 
