@@ -154,6 +154,17 @@ def test_alexnet_is_torchvisions():
     torch.testing.assert_close(ours(x).logits, theirs(x.expand(-1, 3, -1, -1)))
 
 
+def test_alexnets_signal_does_not_fade():
+    """He's start: untrained, features differ between images; with torch's own they hardly do."""
+    torch.manual_seed(0)
+    x = grey(16)
+    spread = []
+    for model in (alexnet(width=0.25).eval(), torchvision.models.alexnet(num_classes=7).eval()):
+        logits = model(x).logits if len(spread) == 0 else model(x.expand(-1, 3, -1, -1))
+        spread.append(logits.std(0).mean().item())
+    assert spread[0] > 20 * spread[1]
+
+
 # --- the loss -------------------------------------------------------------------------------------
 
 

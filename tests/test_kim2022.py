@@ -146,3 +146,15 @@ def test_width_narrows_the_resnet_alone():
     assert layer_sizes(narrow)["conv5"] == "2×2×128"
     assert count(narrow.transformer) == count(whole.transformer)
     assert 14 < count(whole.trunk) / count(narrow.trunk) < 17
+
+
+def test_a_slow_transformer_moves_less():
+    """Same start, same weights after a step: theta's way from the identity is `localisation_rate` as long."""
+    fast, slow = kim(width=0.125), kim(width=0.125, localisation_rate=0.1)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(fast.transformer.localisation[-1].weight, std=0.05)
+    slow.load_state_dict(fast.state_dict())
+    way = fast.theta(batch()).flatten(1) - torch.tensor(IDENTITY)
+    assert way.abs().max() > 0.01
+    torch.testing.assert_close(slow.theta(batch()).flatten(1) - torch.tensor(IDENTITY), 0.1 * way)
+    torch.testing.assert_close(kim(width=0.125, localisation_rate=0.1).transform(batch()), batch())
