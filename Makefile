@@ -55,8 +55,12 @@ setup: $(INSTALLED) ## install the pinned packages into .venv (once; some minute
 	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 >/dev/null
 	@touch $@
 
-reproduce: $(INSTALLED) ## run all notebooks: make reproduce PROFILE=paper DATA=/folder/of/data
-	@$(RUN) --profile $(PROFILE) $(ARGS)
+reproduce: $(INSTALLED) ## train what is missing, run all notebooks: make reproduce PROFILE=paper DATA=/folder
+	@start=$$(date +%s); \
+	$(BIN)/python -m fercompanion sweep --profile $(PROFILE) || \
+	  { test $$? -eq 1 && echo "going on with the runs that are there"; } && \
+	$(RUN) --profile $(PROFILE) $(ARGS) && \
+	echo "make reproduce: done in $$(($$(date +%s) - start)) s; figures/$(PROFILE)/ and build/notebooks/$(PROFILE)/"
 
 figures: $(INSTALLED) ## redraw tables and figures from results/, without ever training (PROFILE)
 	@FERCOMPANION_NO_TRAINING=1 $(RUN) --profile $(PROFILE) $(ARGS)

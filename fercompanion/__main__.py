@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,8 +194,8 @@ def sweep(options) -> int:
     wanted = plans.all_runs(plan)
     missing = [run for run in wanted if runs.find(run, plan.name) is None]
     print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(wanted) - len(missing)} archived")
-    for run in missing:
-        print(f"  {run}  ({run.recipe.epochs} epochs)")
+    for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in missing).items():
+        print(f"  {where}  {number} x {epochs} epochs")
     if not options.dry_run:
         done = runs.complete(wanted, plan.name, options.root)
         print(f"{len(done)} of {len(wanted)} runs are in {runs.results_folder(plan.name)}")

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import resnet50
 from torchvision.models import vgg16 as torchvision_vgg16
 
-from fercompanion import evaluate, explain
+from fercompanion import evaluate, explain, tables
 from fercompanion.data import DataError
 from fercompanion.losses import CenterLoss
 from fercompanion.models import build_model, liu2019
@@ -370,3 +370,35 @@ def test_the_weight_is_the_best_on_validation_images():
     w = evaluate.ensemble_weight(a, b, labels)
     found = [(evaluate.ensemble(a, b, v).argmax(1) == labels).mean() for v in evaluate.ENSEMBLE_WEIGHTS]
     assert (evaluate.ensemble(a, b, w).argmax(1) == labels).mean() == max(found)
+
+
+class Ran:
+    info = {"epochs": 3}
+
+
+def tested(good, seeds=(0, 1), k=7):
+    """Predictions of an arm that is right where `good`, bool (S, n), says so."""
+    n = good.shape[1]
+    labels = np.arange(n) % k
+    rows = np.where(good[..., None], np.eye(k)[labels], np.eye(k)[(labels + 1) % k]) * 4
+    columns = {"index": np.arange(n), "labels": labels, "clean": np.ones(n, bool), "subject": np.full(n, "")}
+    return tables.Tested(**columns, logits={"centre": rows, "tencrop": rows}, results=(Ran(),), seeds=seeds)
+
+
+def test_fused_arms_share_seeds_and_weigh_by_validation():
+    """The weight comes from PublicTest, seed by seed; PrivateTest only uses it, whatever would suit it better."""
+    right, wrong = np.ones((1, 20), bool), np.zeros((1, 20), bool)
+    first, second = np.concatenate([right, wrong]), np.concatenate([wrong, right])
+    valid = {"a": tested(first, (0, 1)), "b": tested(second, (0, 1))}
+    test = {"a": tested(second, (0, 1)), "b": tested(first, (0, 1))}
+    on_valid, on_test, weights = tables.fused(valid, test, "a", "b")
+    assert weights[0] > 0.5 > weights[1]
+    assert on_valid.hits().all() and not on_test.hits().any()
+    assert on_test.epochs == "3" and len(on_test.results) == 2
+    # of a seed that only one arm has nothing is made
+    late = {"a": tested(np.concatenate([wrong, right]), (1, 2)), "b": tested(second, (0, 1))}
+    _, fused, weights = tables.fused(late, late, "a", "b")
+    assert fused.seeds == (1,) and len(weights) == 1
+    assert fused.logits["tencrop"].shape == (1, 20, 7)
+    assert weights[0] < 0.5 and fused.hits().all()
+    assert tables.fused(valid, {"a": test["a"]}, "a", "b") is None

@@ -9,6 +9,7 @@ from pathlib import Path
 from fercompanion import plans, runs, tables
 from fercompanion.data import FER_CLASSES
 from fercompanion.doctor import EXPECTED_COUNTS
+from fercompanion.papers import ACCURACIES, published_accuracies
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
@@ -45,6 +46,38 @@ def block() -> str:
     return "\n".join(lines)
 
 
+def siblings_block() -> str:
+    """The siblings' accuracies, printed and measured: DNNRL's Table 2, Liu et al.'s Table 1, Kim et al.'s Table 2."""
+    plan = plans.profile(PROFILE)
+    lines = [
+        "| accuracy % | paper | ours, centre crop | ours, TenCrop | n | epochs |",
+        "|---|---|---|---|---|---|",
+    ]
+    groups = [
+        ("DNNRL", "Table 2", "", tables.by_arm(runs.find_all(plans.dnnrl_runs(plan), PROFILE))),
+        ("Liu2019", "Table 1", "PrivateTest", tables.by_arm(runs.find_all(plans.liu_runs(plan), PROFILE))),
+    ]
+    for protocol in plans.KIM_PROTOCOLS:
+        found = runs.find_all(plans.kim_runs(plan, (protocol,)), PROFILE)
+        groups.append(("Kim2022", "Table 2", protocol, tables.by_arm(found, partial=True)))
+    for paper, item, protocol, tested in groups:
+        printed = published_accuracies(paper, item, protocol)
+        for method, arm in ACCURACIES[paper].items():
+            value = f"{printed[method]:.2f}" if method in printed else "–"
+            name = f"{tables.TITLES[arm]}{f', {protocol}' if paper == 'Kim2022' else ''}"
+            if arm not in tested:
+                lines.append(f"| {PAPERS[paper]}: {name} | {value} | {tables.NOT_RUN} | | | |")
+                continue
+            t = tested[arm]
+            cells = " | ".join(tables.mean_accuracy(t.hits(view)) for view in ("centre", "tencrop"))
+            lines.append(f"| {PAPERS[paper]}: {name} | {value} | {cells} | {len(t.labels):,} | {t.epochs} |")
+    lines += ["", plan.siblings.note]
+    return "\n".join(lines)
+
+
+PAPERS = {"DNNRL": "DNNRL", "Liu2019": "Liu et al.", "Kim2022": "Kim et al."}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -54,7 +87,7 @@ def main() -> int:
     old = README.read_text()
     head, rest = old.split(BEGIN, 1)
     first_line, rest = rest.split("\n", 1)
-    new = f"{head}{BEGIN}{first_line}\n{block()}\n{END}{rest.split(END, 1)[1]}"
+    new = f"{head}{BEGIN}{first_line}\n{block()}\n\n{siblings_block()}\n{END}{rest.split(END, 1)[1]}"
     if options.check:
         if new != old:
             print(

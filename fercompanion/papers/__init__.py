@@ -16,6 +16,37 @@ METHODS = {
 """Methods of LKRNet's Tables 2 and 3 that this project trains, and the name of the arm."""
 
 
+ACCURACIES = {
+    "DNNRL": {"AlexNet": "alexnet", "DNN": "dnn", "T-DNN": "tdnn", "DNNRL": "dnnrl"},
+    "Liu2019": {"VGG16": "liu-vgg16", "VGG19": "liu-vgg19", "Model A": "liu-a", "Model B": "liu-b"},
+    "Kim2022": {
+        "Transformer Network (Resnet18) + Softmax": "kim-resnet18",
+        "Modified ResNet + Softmax": "kim-softmax",
+        "TransformerNetwork (Modified Resnet) + Triplet": "kim",
+    },
+}
+"""The siblings' methods that this project trains, and the name of the arm; Liu et al. print their ensemble alone."""
+
+
+def published_accuracies(paper: str, item: str, protocol: str = "") -> dict[str, float]:
+    """Overall accuracies in per cent of one table: method as printed -> value.
+
+    Parameters
+    ----------
+    protocol : words that the row's protocol must contain; any row if empty.
+    """
+    found = {}
+    for row in published(paper, item):
+        if (
+            row["class"] == "overall"
+            and row["metric"].startswith("accuracy_")
+            and protocol in row["protocol"]
+        ):
+            scale = 100 if row["metric"] == "accuracy_fraction" else 1
+            found[row["method"]] = round(scale * float(row["value"]), 3)
+    return found
+
+
 def published(paper: str | None = None, item: str | None = None) -> list[dict[str, str]]:
     """Rows of ``papers/published.csv``: paper, item, dataset, protocol, method, metric, class, value (as printed).
 
