@@ -271,11 +271,11 @@ def exact_accuracy(right: int, n: int, confidence: float = 0.95) -> Estimate:
     return Estimate(100 * right / n, 100 * interval.low, 100 * interval.high)
 
 
-def pixel_nearest(faces, splits: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-    """What no learning at all recognises: each test image gets the label of the nearest training image.
+def nearest_image(faces, splits: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """The training image that is nearest to each test image, without any learning.
 
-    Nearest of the 48 x 48 grey values, each image brought to zero mean and unit variance: the training image that
-    correlates best, the first of several.
+    Nearest of the 48 x 48 grey values, each image brought to zero mean and unit variance: the one that correlates
+    best, the first of several.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ def pixel_nearest(faces, splits: list[tuple[np.ndarray, np.ndarray]]) -> list[np
     Returns
     -------
     list of int64 (n_test,) arrays
-        Predicted labels in the order of each split's test_index.
+        Rows of the data set, in the order of each split's test_index.
     """
     from sklearn.metrics import pairwise_distances
 
@@ -293,7 +293,12 @@ def pixel_nearest(faces, splits: list[tuple[np.ndarray, np.ndarray]]) -> list[np
     pixels -= pixels.mean(1, keepdims=True)
     pixels /= np.maximum(pixels.std(1, keepdims=True), 1e-6)
     distance = pairwise_distances(pixels)  # (N, N), once for all splits
-    return [faces.labels[train[distance[np.ix_(test, train)].argmin(1)]] for train, test in splits]
+    return [train[distance[np.ix_(test, train)].argmin(1)] for train, test in splits]
+
+
+def pixel_nearest(faces, splits: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """What no learning at all recognises: the label of `nearest_image`, int64 (n_test,) for each split."""
+    return [faces.labels[rows] for rows in nearest_image(faces, splits)]
 
 
 def siblings_in_training(groups: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

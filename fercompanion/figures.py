@@ -521,3 +521,155 @@ def model_a(model, size: int = 48):
     ax.set(xlim=(-0.6, end + 1.6 * STEP), ylim=(-0.85, 0.75))
     ax.axis("off")
     return figure
+
+
+def transformers(images: np.ndarray, theta: np.ndarray, titles: Sequence[str]):
+    """What a spatial transformer does (Kim et al. Fig. 2): above where it looks, below what it passes on.
+
+    Parameters
+    ----------
+    images : (n, s, s) in any units.
+    theta : (n, 2, 3) affine maps, as `models.kim2022.Kim.theta` returns them.
+    titles : n.
+    """
+    import torch
+
+    from .models.kim2022 import sample
+
+    n, side = len(images), images.shape[-1]
+    maps = torch.as_tensor(theta).float()
+    seen = sample(torch.as_tensor(images).float()[:, None], maps)[:, 0].numpy()
+    figure, axes = plt.subplots(2, n, figsize=(1.25 * n + 0.4, 2.9), squeeze=False)
+    lines = np.linspace(-1, 1, 7)
+    edge = np.linspace(-1, 1, 25)
+    for column in range(n):
+        top, bottom = axes[:, column]
+        for ax, picture in ((top, images[column]), (bottom, seen[column])):
+            ax.imshow(picture, vmin=images[column].min(), vmax=images[column].max())
+        for k in lines:
+            for x, y in ((np.full_like(edge, k), edge), (edge, np.full_like(edge, k))):
+                where = np.stack([x, y, np.ones_like(x)]).T @ np.asarray(theta[column], float).T  # (25, 2)
+                pixel = (where + 1) * side / 2 - 0.5
+                outer = abs(k) == 1
+                top.plot(
+                    *pixel.T, color="#D55E00" if outer else "#E69F00", lw=1.4 if outer else 0.5, alpha=0.9
+                )
+        top.set(xlim=(-0.2 * side, 1.2 * side), ylim=(1.2 * side, -0.2 * side))
+        top.set_title(titles[column])
+    axes[0, 0].set_ylabel("image and grid")
+    axes[1, 0].set_ylabel("passed on")
+    _bare(axes)
+    return figure
+
+
+def nearest_faces(faces: Faces, rows: np.ndarray, nearest: dict[str, np.ndarray]):
+    """Test faces above their nearest training faces under several protocols, with what they share.
+
+    Parameters
+    ----------
+    rows : int (n,), test images of `faces`.
+    nearest : title of a protocol -> int (n,), the nearest training image of each.
+    """
+    figure, axes = plt.subplots(
+        1 + len(nearest), len(rows), figsize=(1.18 * len(rows) + 0.5, 1.42 * (1 + len(nearest)))
+    )
+    for column, row in enumerate(rows):
+        axes[0, column].imshow(faces.images[row], vmin=0, vmax=255)
+        axes[0, column].set_title(faces.classes[faces.labels[row]])
+        for line, found in enumerate(nearest.values(), 1):
+            other = found[column]
+            right = faces.labels[other] == faces.labels[row]
+            if faces.sequence[other] == faces.sequence[row]:
+                tie = "same sequence"
+            else:
+                tie = "same person" if faces.subject[other] == faces.subject[row] else "other person"
+            ax = axes[line, column]
+            ax.imshow(faces.images[other], vmin=0, vmax=255)
+            ax.set_xlabel(
+                f"{faces.classes[faces.labels[other]]}\n{tie}",
+                fontsize=7,
+                labelpad=2,
+                color="#00704F" if right else "#B03A00",
+            )
+    _bare(axes)
+    for ax, label in zip(axes[:, 0], ("tested", *nearest), strict=True):
+        ax.set_ylabel(label, fontsize=8)
+    return figure
+
+
+def protocol_strips(
+    splits: pd.DataFrame,
+    null: pd.DataFrame | None,
+    printed: dict[str, float],
+    groups: dict[str, str],
+    chance: float,
+):
+    """Accuracy of each split under each protocol: untrained nearest pixels as a box, networks as dots.
+
+    Parameters
+    ----------
+    splits : `tables.by_split`.
+    null : `tables.nearest_pixels`; boxes of its quartiles, whiskers over 95 % of the splits.
+    printed : label -> published accuracy, drawn where it was measured: in the first group.
+    groups : protocol -> title, from left to right.
+    chance : accuracy in per cent of always naming the largest class.
+    """
+    figure, ax = plt.subplots(figsize=(7.6, 3.7))
+    arms = list(dict.fromkeys(splits["arm"]))
+    place = np.linspace(-0.12, 0.36, max(len(arms), 2))
+    rng = np.random.default_rng(0)
+    for group, protocol in enumerate(groups):
+        if null is not None:
+            values = null.loc[null["protocol"] == protocol, "accuracy"]
+            low, first, middle, third, high = values.quantile([0.025, 0.25, 0.5, 0.75, 0.975])
+            box = {"whislo": low, "q1": first, "med": middle, "q3": third, "whishi": high, "fliers": []}
+            ax.bxp(
+                [box],
+                positions=[group - 0.32],
+                widths=0.17,
+                patch_artist=True,
+                showfliers=False,
+                manage_ticks=False,
+                boxprops={"facecolor": "0.85", "edgecolor": "0.35"},
+                medianprops={"color": "0.1", "lw": 1.4},
+                whiskerprops={"color": "0.35"},
+                capprops={"color": "0.35"},
+            )
+        for number, arm in enumerate(arms):
+            values = splits.loc[(splits["arm"] == arm) & (splits["protocol"] == protocol), "clean"].to_numpy()
+            x = group + place[number]
+            colour, marker = CLASS_COLOURS[number % 7], CLASS_MARKERS[number % 7]
+            jitter = rng.uniform(-0.03, 0.03, len(values)) if len(values) > 3 else 0
+            ax.plot(
+                x + np.zeros(len(values)) + jitter,
+                values,
+                marker,
+                color=colour,
+                ms=4.5,
+                mew=0,
+                alpha=0.7,
+                label=TITLES[arm] if group == 0 else None,
+            )
+            if len(values):
+                ax.hlines(values.mean(), x - 0.055, x + 0.055, color=colour, lw=2)
+    for (label, value), style in zip(printed.items(), ("--", ":", "-."), strict=False):
+        ax.hlines(value, -0.48, 0.48, color="black", lw=1, ls=style, label=label)
+    ax.axhline(chance, color="0.6", lw=0.8, ls=(0, (1, 3)))
+    ax.text(
+        len(groups) - 0.5,
+        chance + 1,
+        "always the largest class",
+        ha="right",
+        va="bottom",
+        fontsize=7,
+        color="0.45",
+    )
+    if null is not None:
+        ax.bar(0, 0, color="0.85", edgecolor="0.35", label="nearest pixels, untrained")
+    for edge in range(1, len(groups)):
+        ax.axvline(edge - 0.5, color="0.9", lw=0.8, zorder=0)
+    ax.set(ylabel="accuracy, %", ylim=(0, 103), xlim=(-0.5, len(groups) - 0.5))
+    ax.set_xticks(range(len(groups)), groups.values())
+    ax.tick_params(axis="x", length=0)
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure

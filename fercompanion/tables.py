@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from . import evaluate
-from .data import DataError
-from .papers import METHODS, published_gains, published_recalls
+from . import evaluate, protocols
+from .data import DataError, load_faces
+from .papers import ACCURACIES, METHODS, published, published_gains, published_recalls
 from .plans import arm_of
-from .runs import Result, Run
+from .runs import Result, Run, results_folder
 
 TITLES = {
     "vgg19": "VGG19",
@@ -414,3 +415,291 @@ def resolvable(n: int, discordant: float, power: float = 0.8, level: float = 0.0
     from scipy.stats import norm
 
     return float((norm.ppf(1 - level / 2) + norm.ppf(power)) * 100 * np.sqrt(discordant / n))
+
+
+KIM_METHODS = ACCURACIES["Kim2022"]
+"""Kim et al.'s own methods and the arms; the second is missing from their Table 2, its value follows from the text."""
+
+KIM_PAIRS = (("kim", "kim-softmax"), ("kim-softmax", "kim-resnet18"), ("kim", "kim-resnet18"))
+
+KIM_PROTOCOLS = {"random": "random frames", "sequence": "new sequences", "subject": "new people"}
+"""Protocol -> what is new about a test frame."""
+
+
+def nearest_pixels(
+    profile: str, dataset: str, n_folds: int, root: str | None = None, draws: int = 1000
+) -> pd.DataFrame | None:
+    """Accuracy of the nearest training image under Kim et al.'s three protocols, a row a split: the null model.
+
+    Kept as ``nearest-pixels.csv`` beside the data set's runs, so that it can be drawn without the images.
+
+    Parameters
+    ----------
+    n_folds : of the folded protocols, of which 20 different foldings are taken.
+    draws : random splits.
+
+    Returns
+    -------
+    DataFrame or None
+        protocol, n_test, accuracy, and the shares of test frames with a frame of the same sequence and of the same
+        subject in training, all in per cent.  None where it was not kept and the data set is not on this machine.
+    """
+    path = results_folder(profile) / dataset / "nearest-pixels.csv"
+    if path.is_file():
+        kept = pd.read_csv(path)
+        if (kept["n_folds"] == n_folds).all():
+            return kept.drop(columns="n_folds")
+    try:
+        faces = load_faces(dataset, root or None)
+    except DataError:
+        return None
+    splits = {"random": protocols.random_splits(faces, draws), "sequence": [], "subject": []}
+    for seed in range(20):
+        splits["sequence"] += protocols.sequence_folds(faces, n_folds, seed)
+        splits["subject"] += protocols.subject_folds(faces, n_folds, seed)
+    rows = []
+    for protocol, some in splits.items():
+        predicted = evaluate.pixel_nearest(faces, some)
+        frame = pd.DataFrame({"n_test": [len(test) for _, test in some]})
+        frame["accuracy"] = [
+            100 * (p == faces.labels[test]).mean() for p, (_, test) in zip(predicted, some, strict=True)
+        ]
+        for what in ("sequence", "subject"):
+            frame[f"same {what}"] = 100 * evaluate.siblings_in_training(getattr(faces, what), some)
+        frame.insert(0, "protocol", protocol)
+        rows.append(frame)
+    found = pd.concat(rows, ignore_index=True).round(4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found.assign(n_folds=n_folds).to_csv(path, index=False)
+    return found
+
+
+def by_split(results: dict[Run, Result]) -> pd.DataFrame:
+    """One row a finished run of Kim et al.'s: arm, protocol, seed, fold, sizes, epochs, accuracy clean and occluded."""
+    rows = [
+        {
+            "arm": arm_of(run),
+            "protocol": run.protocol,
+            "seed": run.seed,
+            "fold": run.fold,
+            "n_train": r.info["n"]["train"],
+            "n_test": r.info["n"]["test"],
+            "epochs": r.info["epochs"],
+            "clean": r.info["metrics"]["test_centre"],
+            "occluded": r.info["metrics"]["test_occluded"],
+        }
+        for run, r in results.items()
+    ]
+    columns = ["arm", "protocol", "seed", "fold", "n_train", "n_test", "epochs", "clean", "occluded"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def kim_table2(results: dict[Run, Result], null: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Kim et al.'s Table 2 beside ours under each protocol, in per cent.
+
+    Ours: test frames of all finished splits pooled, centre view, with intervals from a bootstrap over subjects.  The
+    last row is `nearest_pixels`: mean over splits, and the range of 95 % of them.
+    """
+    printed = {r["method"]: r["value"] for r in published("Kim2022") if r["metric"] == "accuracy_percent"}
+    in_table = {r["method"] for r in published("Kim2022", "Table 2")}
+    rows = []
+    for method in [*(m for m in printed if m not in KIM_METHODS), *KIM_METHODS]:
+        arm = KIM_METHODS.get(method)
+        row = {"method": TITLES.get(arm, method)}
+        row["paper"] = printed[method] if method in in_table else f"({printed[method]}, from 0.48)"
+        own = {p: list(_kim_runs(results, arm, p).values()) for p in KIM_PROTOCOLS}
+        for protocol, title in KIM_PROTOCOLS.items():
+            row[title] = _kim_accuracy(own[protocol], "centre") if arm else ""
+        if any(own.values()):
+            row["splits"] = ", ".join(str(len(rs)) for rs in own.values())
+            row["epochs"] = "/".join(
+                str(e) for e in sorted({r.info["epochs"] for r in sum(own.values(), [])})
+            )
+        rows.append(row)
+    if null is not None:
+        values = {p: null.loc[null["protocol"] == p, "accuracy"] for p in KIM_PROTOCOLS}
+        row = {"method": "nearest pixels, untrained", "paper": ""}
+        for protocol, title in KIM_PROTOCOLS.items():
+            a = values[protocol]
+            row[title] = str(evaluate.Estimate(a.mean(), *a.quantile([0.025, 0.975])))
+        rows.append(row | {"splits": ", ".join(str(len(a)) for a in values.values()), "epochs": "0"})
+    return pd.DataFrame(rows).set_index("method").fillna("")
+
+
+def kim_differences(
+    results: dict[Run, Result], pairs=KIM_PAIRS, view: str = "centre", views: tuple[str, str] | None = None
+) -> pd.DataFrame:
+    """Differences between Kim et al.'s arms on the same test frames, in points, under each protocol.
+
+    Two ways: the corrected resampled t over splits, and a bootstrap over subjects of the pooled frames.
+
+    Parameters
+    ----------
+    pairs : arms (a, b); a minus b.
+    view : "centre" or "occluded"; `views` gives a's and b's apart.
+    """
+    gains = _kim_gains()
+    rows = []
+    for (a, b), protocol in product(pairs, KIM_PROTOCOLS):
+        first, second = _kim_runs(results, a, protocol), _kim_runs(results, b, protocol)
+        both = [k for k in first if k in second]
+        row = {
+            "comparison": f"{TITLES[a]} − {TITLES[b]}",
+            "protocol": KIM_PROTOCOLS[protocol],
+            "paper": gains.get((a, b), "") if protocol == "random" and view == "centre" else "",
+            "ours, bootstrap over subjects": NOT_RUN,
+        }
+        if both:
+            view_a, view_b = views or (view, view)
+            one, other = [first[k] for k in both], [second[k] for k in both]
+            (hits, subject), (hits_other, _) = _kim_hits(one, view_a), _kim_hits(other, view_b)
+            each = [
+                100 * (_kim_hits([x], view_a)[0].mean() - _kim_hits([y], view_b)[0].mean())
+                for x, y in zip(one, other, strict=True)
+            ]
+            n = one[0].info["n"]
+            t = evaluate.corrected_t(np.array(each), n["train"], n["test"])
+            row |= {
+                "ours, bootstrap over subjects": str(
+                    evaluate.clustered_difference(hits, hits_other, subject)
+                ),
+                "splits": len(both),
+                "ours, corrected t": str(t.difference) if len(both) > 1 else "one split",
+                "p": f"{t.p:.2g}" if len(both) > 1 else "",
+            }
+        rows.append(row)
+    return pd.DataFrame(rows).set_index(["comparison", "protocol"])
+
+
+def kim_occlusion(results: dict[Run, Result]) -> pd.DataFrame:
+    """Trained with and without occlusion, tested on clean and on occluded faces: accuracy in per cent.
+
+    The columns "hidden costs" and the rows "gain" are paired differences in points; all intervals come from a
+    bootstrap over subjects.
+    """
+    rows = []
+    for protocol, title in KIM_PROTOCOLS.items():
+        hidden, clean = (_kim_runs(results, a, protocol) for a in ("kim", "kim-no-occlusion"))
+        both = [k for k in hidden if k in clean]
+        if not both:
+            continue
+        runs = {"occluded faces": hidden, "clean faces": clean}
+        hits = {
+            (name, view): _kim_hits([of[k] for k in both], view)
+            for name, of in runs.items()
+            for view in ("centre", "occluded")
+        }
+        subject = hits["clean faces", "centre"][1]
+        for name in ("clean faces", "occluded faces"):
+            seen, covered = hits[name, "centre"][0], hits[name, "occluded"][0]
+            rows.append(
+                {
+                    "protocol": title,
+                    "trained on": name,
+                    "tested on clean faces": _kim_accuracy([runs[name][k] for k in both], "centre"),
+                    "tested on occluded faces": _kim_accuracy([runs[name][k] for k in both], "occluded"),
+                    "occlusion costs": str(evaluate.clustered_difference(seen, covered, subject)),
+                    "splits": len(both),
+                }
+            )
+        gain = {
+            view: str(
+                evaluate.clustered_difference(
+                    hits["occluded faces", view][0], hits["clean faces", view][0], subject
+                )
+            )
+            for view in ("centre", "occluded")
+        }
+        rows.append(
+            {
+                "protocol": title,
+                "trained on": "gain by training on occluded ones",
+                "tested on clean faces": gain["centre"],
+                "tested on occluded faces": gain["occluded"],
+                "splits": len(both),
+            }
+        )
+    columns = ["protocol", "trained on", "tested on clean faces", "tested on occluded faces"]
+    frame = pd.DataFrame(rows, columns=[*columns, "occlusion costs", "splits"])
+    return frame.set_index(["protocol", "trained on"])
+
+
+def kim_arithmetic(n: int = 181) -> pd.DataFrame:
+    """Kim et al.'s own accuracies and differences as numbers of their `n` test images."""
+    value = {
+        r["method"]: float(r["value"])
+        for r in published("Kim2022")
+        if r["metric"] in ("accuracy_percent", "accuracy_delta_points")
+    }
+    rows = []
+    for method in KIM_METHODS:
+        k = round(value[method] * n / 100)
+        rows.append(
+            {
+                "printed": TITLES[KIM_METHODS[method]],
+                "value": value[method],
+                "images": k,
+                f"of {n}, %": 100 * k / n,
+                "possible": bool(abs(100 * k / n - value[method]) < 0.01),
+                "Clopper-Pearson": str(evaluate.exact_accuracy(k, n)),
+            }
+        )
+    resnet18, softmax, triplet = (value[m] for m in KIM_METHODS)
+    for name, points in (
+        ("triplet − softmax, text", value["Triplet minus Softmax (both modified ResNet)"]),
+        ("ResNet-10 − ResNet-18, text", value["STN+modified ResNet minus STN+ResNet18"]),
+        ("the same from Table 2 (triplet − softmax of ResNet-18)", triplet - resnet18),
+        ("ResNet-10 softmax − ResNet-18 softmax, from 0.48", softmax - resnet18),
+    ):
+        images = points * n / 100
+        rows.append(
+            {
+                "printed": name,
+                "value": round(points, 2),
+                "images": round(images, 2),
+                f"of {n}, %": 100 * round(images) / n,
+                "possible": bool(abs(100 * round(images) / n - points) < 0.01),
+                "Clopper-Pearson": "",
+            }
+        )
+    return pd.DataFrame(rows).set_index("printed").round(3)
+
+
+def _kim_gains() -> dict[tuple[str, str], str]:
+    """Pairs of arms -> difference as the text prints it or Table 2 gives it."""
+    text = {r["method"]: r["value"] for r in published("Kim2022") if r["metric"] == "accuracy_delta_points"}
+    table = {r["method"]: float(r["value"]) for r in published("Kim2022", "Table 2")}
+    first, last = list(KIM_METHODS)[0], list(KIM_METHODS)[-1]
+    return {
+        ("kim", "kim-softmax"): text["Triplet minus Softmax (both modified ResNet)"],
+        ("kim-softmax", "kim-resnet18"): text["STN+modified ResNet minus STN+ResNet18"],
+        ("kim", "kim-resnet18"): f"{table[last] - table[first]:.2f}",
+    }
+
+
+def _kim_runs(results: dict[Run, Result], arm: str, protocol: str) -> dict[tuple[int, int], Result]:
+    """(seed, fold) -> result."""
+    own = ((run, r) for run, r in results.items() if run.protocol == protocol and arm_of(run) == arm)
+    return {(run.seed, run.fold): r for run, r in own}
+
+
+def _kim_accuracy(results: list[Result], view: str) -> str:
+    """Accuracy in per cent with a bootstrap over subjects.
+
+    Where every frame is right the bootstrap has nothing to draw from: the interval is then Clopper and Pearson's for
+    as many images as there are subjects.
+    """
+    if not results:
+        return NOT_RUN
+    hits, subject = _kim_hits(results, view)
+    if hits.all():
+        people = len(np.unique(subject))
+        return str(evaluate.exact_accuracy(people, people))
+    return str(evaluate.clustered_accuracy(hits, subject))
+
+
+def _kim_hits(results: list[Result], view: str) -> tuple[np.ndarray, np.ndarray]:
+    """Hits bool (n,) and subjects of the test frames of several splits, one after the other."""
+    arrays = [r.predictions for r in results]
+    hits = [a[f"test_logits_{view}"].argmax(1) == a["test_labels"] for a in arrays]
+    return np.concatenate(hits), np.concatenate([a["test_subject"] for a in arrays])

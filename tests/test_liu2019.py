@@ -376,7 +376,7 @@ class Ran:
     info = {"epochs": 3}
 
 
-def tested(good, seeds=(0, 1), k=7):
+def predictions_of(good, seeds=(0, 1), k=7):
     """Predictions of an arm that is right where `good`, bool (S, n), says so."""
     n = good.shape[1]
     labels = np.arange(n) % k
@@ -389,14 +389,14 @@ def test_fused_arms_share_seeds_and_weigh_by_validation():
     """The weight comes from PublicTest, seed by seed; PrivateTest only uses it, whatever would suit it better."""
     right, wrong = np.ones((1, 20), bool), np.zeros((1, 20), bool)
     first, second = np.concatenate([right, wrong]), np.concatenate([wrong, right])
-    valid = {"a": tested(first, (0, 1)), "b": tested(second, (0, 1))}
-    test = {"a": tested(second, (0, 1)), "b": tested(first, (0, 1))}
+    valid = {"a": predictions_of(first, (0, 1)), "b": predictions_of(second, (0, 1))}
+    test = {"a": predictions_of(second, (0, 1)), "b": predictions_of(first, (0, 1))}
     on_valid, on_test, weights = tables.fused(valid, test, "a", "b")
     assert weights[0] > 0.5 > weights[1]
     assert on_valid.hits().all() and not on_test.hits().any()
     assert on_test.epochs == "3" and len(on_test.results) == 2
     # of a seed that only one arm has nothing is made
-    late = {"a": tested(np.concatenate([wrong, right]), (1, 2)), "b": tested(second, (0, 1))}
+    late = {"a": predictions_of(np.concatenate([wrong, right]), (1, 2)), "b": predictions_of(second, (0, 1))}
     _, fused, weights = tables.fused(late, late, "a", "b")
     assert fused.seeds == (1,) and len(weights) == 1
     assert fused.logits["tencrop"].shape == (1, 20, 7)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from .output import Output
+from .output import Output, standardised
 
 WIDTHS = {"inception3a": (70, 96, 90), "inception4a": (102, 96, 90), "inception5a": (102, 96, 90)}
 """Channels of the 1 x 1, 3 x 3 and 5 x 5 convolutions of each module.
@@ -78,7 +78,7 @@ class DNNRL(nn.Module):
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor | None = None) -> Output:
         """image (B, 1, 108, 108) in 0-1 (other sizes work too) -> Output with unit-length embedding (B, 512)."""
-        image = _standardised(image) if self.standardise else image
+        image = standardised(image) if self.standardise else image
         maps = self.trunk(image.contiguous(memory_format=torch.channels_last))  # (B, 288, 2, 2)
         features = self.linear(maps.flatten(1))
         logits = self.classifier(features)
@@ -143,7 +143,7 @@ class AlexNet(nn.Module):
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor | None = None) -> Output:
         """image (B, 1, 108, 108) in 0-1 -> Output; the embedding is the last hidden layer, at unit length."""
-        image = _standardised(image) if self.standardise else image
+        image = standardised(image) if self.standardise else image
         maps = self.avgpool(self.features(image.contiguous(memory_format=torch.channels_last)))
         features = self.head(maps.flatten(1))
         logits = self.classifier(features)
@@ -211,8 +211,3 @@ def _narrowed(layers: nn.Sequential, before: int, width: float) -> tuple[nn.Sequ
             before = layer.out_features
         new.append(layer)
     return nn.Sequential(*new), before
-
-
-def _standardised(image: torch.Tensor) -> torch.Tensor:
-    deviation, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
-    return (image - mean) / deviation.clamp(min=0.01)

@@ -20,7 +20,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 
 from .lkrnet import Conv3x3
-from .output import Output
+from .output import Output, standardised
 
 SIZE = 48
 """Side of the images in pixels; the localisation network's last layer is made for it."""
@@ -141,10 +141,7 @@ class Kim(nn.Module):
         return sample(image, self.theta(image))
 
     def _scaled(self, image: torch.Tensor) -> torch.Tensor:
-        if not self.standardise:
-            return image
-        deviation, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
-        return (image - mean) / deviation.clamp(min=0.01)
+        return standardised(image) if self.standardise else image
 
 
 def kim(

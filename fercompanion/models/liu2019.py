@@ -13,7 +13,7 @@ from torchvision import models as zoo
 from torchvision.models.vgg import cfgs, make_layers
 
 from ..data import DataError
-from .output import Output
+from .output import Output, standardised
 
 ENTRY = ((64, 64, 64, 64), (128, 128), (256, 256))
 """Channels of model A's entry flow, the first two full convolutions, each group before a 2 x 2 max-pool."""
@@ -120,6 +120,19 @@ def parameter_counts(model: ModelA, size: int = 48) -> dict[str, int]:
     }
 
 
+class ResNet50(zoo.ResNet):
+    """torchvision's ResNet50 without its classifier, and with a factor on the channels of its blocks."""
+
+    def __init__(self, width: float = 1.0):
+        self.width = width
+        super().__init__(zoo.resnet.Bottleneck, [3, 4, 6, 3])
+        self.fc = nn.Identity()
+        self.features = self.layer4[-1].bn3.num_features
+
+    def _make_layer(self, block, planes: int, *others, **named):
+        return super()._make_layer(block, int(planes * self.width), *others, **named)
+
+
 class ModelB(nn.Module):
     """Model B of Sect. 3: torchvision's ResNet50 with a new classifier, on grey images copied to three channels.
 
@@ -128,7 +141,7 @@ class ModelB(nn.Module):
     num_classes : K.
     weights : "none" (random), the name of torchvision weights, or a state-dict file; see `pretrained`.
     dropout : probability of dropping a unit before the classifier (not in the paper).
-    width : factor on the middle channels of each residual block; 1 is ResNet50.
+    width : factor on the channels of the residual blocks; 1 is ResNet50.
 
     Raises
     ------
@@ -141,9 +154,7 @@ class ModelB(nn.Module):
         if weights != "none" and width != 1:
             raise DataError(f"weights={weights!r} are of the full ResNet50; set width=1 or weights='none'")
         state, scale = pretrained(weights) if weights != "none" else ({}, IMAGENET)
-        self.resnet = zoo.ResNet(zoo.resnet.Bottleneck, [3, 4, 6, 3], width_per_group=int(64 * width))
-        features = self.resnet.fc.in_features
-        self.resnet.fc = nn.Identity()
+        self.resnet = ResNet50(width)
         if weights != "none":
             state = {k: v for k, v in state.items() if not k.startswith("fc.")}
             own = self.resnet.state_dict()
@@ -158,7 +169,7 @@ class ModelB(nn.Module):
         for name, value in scale.items():
             self.register_buffer(name, torch.tensor(value)[:, None, None], persistent=False)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(features, num_classes)
+        self.classifier = nn.Linear(self.resnet.features, num_classes)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor | None = None) -> Output:
         """image (B, 1, H, W) in 0-1 -> Output, whose embedding (B, 2048) is the mean of the last map."""
@@ -262,12 +273,6 @@ class PlainVGG(nn.Module):
 
 vgg16 = partial(PlainVGG, "D")
 vgg19_liu = partial(PlainVGG, "E")
-
-
-def standardised(image: torch.Tensor) -> torch.Tensor:
-    """Each image (B, C, H, W) with zero mean and unit variance (a constant one with zeros)."""
-    deviation, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
-    return (image - mean) / deviation.clamp(min=0.01)
 
 
 def _unit(before: int, after: int, activation: str, separable: bool) -> nn.Sequential:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..regions import downsample
-from .output import Output
+from .output import Output, standardised
 
 BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 """Channels of the 16 convolutions of VGG19, block by block (Fig. 3); each block ends in a max-pool."""
@@ -86,8 +86,7 @@ class VGG19(nn.Module):
     def forward(self, image: torch.Tensor, mask: torch.Tensor | None = None) -> Output:
         """image (B, 1, H, W) in 0-1 and, for a local branch, mask (B, 1, H, W) -> Output."""
         if self.standardise:
-            deviation, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
-            image = (image - mean) / deviation.clamp(min=0.01)
+            image = standardised(image)
         p = self.trunk(image.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
         maps = {"global": p}  # p: (B, 512, 2, 2) for conv5_4 and 44 x 44
         if "local" in self.tails:

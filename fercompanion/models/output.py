@@ -1,4 +1,4 @@
-"""What every network returns."""
+"""What every network returns, and the first step that all of them offer."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ class Output(NamedTuple):
     logits: torch.Tensor
     embedding: torch.Tensor
     branches: tuple[torch.Tensor, ...]
+
+
+def standardised(image: torch.Tensor) -> torch.Tensor:
+    """Each image (B, C, H, W) with zero mean and unit variance (a constant one with zeros); in none of the papers."""
+    deviation, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
+    return (image - mean) / deviation.clamp(min=0.01)
