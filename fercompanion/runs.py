@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
@@ -203,7 +204,7 @@ def _train(missing: list[Run], profile: str, root: str | None) -> None:
 
 
 def _start_worker(threads: int) -> None:
-    """Each worker has its own threads and its own line for the progress bar, and ends at once on Ctrl-C."""
+    """Each worker has its own threads and its own line for the progress bar, and ends with its parent."""
     import torch
 
     from . import train
@@ -211,6 +212,12 @@ def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
     train.BAR_LINE = multiprocessing.current_process()._identity[-1]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def train_run(run: Run, profile: str, root: str | None = None, label: str = "", machine=None) -> Result:

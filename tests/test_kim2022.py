@@ -1,5 +1,9 @@
 """Kim et al. 2022: sizes of Table 1, torchvision's ResNets, and a transformer that starts as the identity and learns."""
 
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,9 +11,13 @@ from conftest import settled
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
+from fercompanion import evaluate, tables
+from fercompanion.data import DataError
 from fercompanion.models import Output
 from fercompanion.models.kim2022 import IDENTITY, kim, kim_resnet18, layer_sizes, sample
 from fercompanion.papers import published
+from fercompanion.runs import Result, Run
+from fercompanion.siblings import sibling_arm
 
 NETWORKS = ((kim, (1, 1, 1, 1)), (kim_resnet18, (2, 2, 2, 2)))
 
@@ -158,3 +166,121 @@ def test_a_slow_transformer_moves_less():
     assert way.abs().max() > 0.01
     torch.testing.assert_close(slow.theta(batch()).flatten(1) - torch.tensor(IDENTITY), 0.1 * way)
     torch.testing.assert_close(kim(width=0.125, localisation_rate=0.1).transform(batch()), batch())
+
+
+def finished(arm, protocol, fold, wrong, n=20, subjects=4, occluded_wrong=None):
+    """A run whose first `wrong` test frames are wrong, and its result, without a folder."""
+    labels = np.arange(n) % 7
+    logits = np.eye(7)[labels]
+    arrays = {"test_labels": labels, "test_subject": np.array([f"S{k % subjects}" for k in range(n)])}
+    for view, number in (
+        ("centre", wrong),
+        ("occluded", wrong if occluded_wrong is None else occluded_wrong),
+    ):
+        arrays[f"test_logits_{view}"] = np.roll(logits, 1, axis=1)
+        arrays[f"test_logits_{view}"][number:] = logits[number:]
+    info = {
+        "n": {"train": 80, "test": n},
+        "epochs": 3,
+        "metrics": {
+            f"test_{v}": 100 * (arrays[f"test_logits_{v}"].argmax(1) == labels).mean()
+            for v in ("centre", "occluded")
+        },
+    }
+    result = Result(info, Path())
+    result.__dict__["predictions"] = arrays
+    return Run(sibling_arm("kim", arm), "ckplus", protocol, fold, 3), result
+
+
+def test_the_papers_arithmetic():
+    """99.44 is one error in 181; 96.87 and 98.96 are no number of images; 0.48 is less than one; 2.57 is not 2.09."""
+    table = tables.kim_arithmetic()
+    assert table.loc[tables.TITLES["kim"], "images"] == 180 and table.loc[tables.TITLES["kim"], "possible"]
+    for arm in ("kim-resnet18", "kim-softmax"):
+        assert not table.loc[tables.TITLES[arm], "possible"]
+    assert list(table["value"]) == [96.87, 98.96, 99.44, 0.48, 2.09, 2.57, 2.09]
+    assert table.loc["triplet − softmax, text", "images"] == pytest.approx(0.87, abs=0.01)
+
+
+def test_table_2_beside_ours():
+    results = dict(
+        [
+            finished("kim", "random", 0, 1),
+            finished("kim", "random", 1, 3),
+            finished("kim", "subject", 0, 10),
+            finished("kim-softmax", "sequence", 0, 0),
+        ]
+    )
+    null = pd.DataFrame(
+        {"protocol": np.repeat(list(tables.KIM_PROTOCOLS), 3), "accuracy": [95, 97, 99, 20, 20, 20, 1, 2, 3]}
+    )
+    table = tables.kim_table2(results, null)
+    triplet, softmax = tables.TITLES["kim"], tables.TITLES["kim-softmax"]
+    assert table.loc[triplet, "paper"] == "99.44" and table.loc[softmax, "paper"].startswith("(98.96")
+    assert table.loc[triplet, "random frames"].startswith("90.00 [")  # 36 of 40
+    assert table.loc[triplet, "new people"].startswith("50.00 [")
+    assert table.loc[triplet, "splits"] == "2, 0, 1" and table.loc[triplet, "epochs"] == "3"
+    assert table.loc[triplet, "new sequences"] == table.loc[softmax, "random frames"] == tables.NOT_RUN
+    low = 100 * 0.025 ** (1 / 4)  # four people, all right: Clopper and Pearson's
+    assert table.loc[softmax, "new sequences"] == f"100.00 [{low:.2f}, 100.00]"
+    assert table.loc["nearest pixels, untrained", "random frames"].startswith("97.00 [95.10")
+    assert list(table.index).index(softmax) < list(table.index).index(triplet)
+    assert "not run" in tables.kim_table2({}).to_string()
+
+
+def test_differences_are_paired_by_split():
+    """Only the splits that both arms have count; means, not sums; the corrected t of the splits' differences."""
+    results = dict(
+        [finished("kim", "random", k, w) for k, w in ((0, 1), (1, 3), (2, 0))]
+        + [finished("kim-softmax", "random", k, w) for k, w in ((0, 4), (1, 4))]
+    )
+    table = tables.kim_differences(results)
+    row = table.loc[(f"{tables.TITLES['kim']} − {tables.TITLES['kim-softmax']}", "random frames")]
+    assert row["paper"] == "0.48" and row["splits"] == 2
+    assert row["ours, bootstrap over subjects"].startswith("10.00 [")
+    expected = evaluate.corrected_t(np.array([15.0, 5.0]), 80, 20)
+    assert row["ours, corrected t"] == str(expected.difference) and row["p"] == f"{expected.p:.2g}"
+    other = table.drop(index=[row.name])["ours, bootstrap over subjects"]
+    assert set(other) == {tables.NOT_RUN}
+    assert set(table["paper"]) == {"0.48", "2.09", "2.57", ""}
+
+
+def test_occlusion_two_by_two():
+    results = dict(
+        [finished("kim", "subject", 0, 4, occluded_wrong=5)]
+        + [finished("kim-no-occlusion", "subject", 0, 2, occluded_wrong=10)]
+    )
+    table = tables.kim_occlusion(results).loc["new people"]
+    clean, hidden, gain = (table.loc[k] for k in table.index)
+    assert clean["tested on clean faces"].startswith("90.00") and hidden["tested on clean faces"].startswith(
+        "80"
+    )
+    assert clean["occlusion costs"].startswith("40.00 [") and hidden["occlusion costs"].startswith("5.00 [")
+    assert gain["tested on clean faces"].startswith("-10.00 [")
+    assert gain["tested on occluded faces"].startswith("25.00 [")
+    assert not len(tables.kim_occlusion({}))
+
+
+def test_nearest_pixels_are_kept_beside_the_runs(monkeypatch):
+    """Computed once, and read without the images afterwards; another number of folds is another table."""
+    found = tables.nearest_pixels("demo", "demo-ck", 3, draws=30)
+    assert dict(found["protocol"].value_counts()) == {"random": 30, "sequence": 60, "subject": 60}
+    mean = found.groupby("protocol").mean()
+    assert mean.loc["random", "accuracy"] > 95 > 35 > mean.loc["sequence", "accuracy"]
+    assert mean.loc["sequence", "same sequence"] == mean.loc["subject", "same subject"] == 0
+    assert mean.loc["random", "same sequence"] == pytest.approx(96.65, abs=1)
+
+    def absent(name, root=None):
+        raise DataError("no images here")
+
+    monkeypatch.setattr(tables, "load_faces", absent)
+    pd.testing.assert_frame_equal(tables.nearest_pixels("demo", "demo-ck", 3), found)
+    assert tables.nearest_pixels("demo", "demo-ck", 5) is None
+
+
+def test_splits_as_rows():
+    run, result = finished("kim", "random", 1, 1, occluded_wrong=2)
+    row = tables.by_split({run: result}).iloc[0]
+    assert (row.arm, row.protocol, row.fold, row.n_test) == ("kim", "random", 1, 20)
+    assert (row.clean, row.occluded) == pytest.approx((95, 90))
+    assert len(tables.by_split({})) == 0

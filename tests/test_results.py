@@ -26,7 +26,9 @@ def test_metrics_follow_from_predictions(path: Path | None):
     info = result.info
     assert len(result.history["epoch"]) == info["epochs"]
     assert len(result.predictions["test_labels"]) == info["n"]["test"]
-    if info["n"]["valid"]:
+    if "valid_loss" in result.history:
+        assert info["selected_epoch"] == 1 + int(np.argmin(result.history["valid_loss"]))
+    elif info["n"]["valid"]:
         assert info["selected_epoch"] == 1 + int(np.argmax(result.history["valid_accuracy"]))
     else:
         assert info["selected_epoch"] == info["epochs"]
