@@ -66,12 +66,14 @@ figures: $(INSTALLED) ## redraw tables and figures from results/, without ever t
 	@FERCOMPANION_NO_TRAINING=1 $(RUN) --profile $(PROFILE) $(ARGS)
 
 test: $(INSTALLED) ## lint, unit tests, and all notebooks under nbval
-	@start=$$(date +%s); failed=; \
+	@start=$$(date +%s); failed=; mkdir -p build; \
 	$(BIN)/ruff check fercompanion tests tools notebooks || failed="$$failed ruff"; \
-	$(BIN)/python -m pytest tests || failed="$$failed pytest"; \
 	$(BIN)/python -m fercompanion sweep --profile demo || failed="$$failed sweep"; \
+	echo "unit tests beside the notebooks, into build/unit-tests.txt"; \
+	$(BIN)/python -m pytest tests > build/unit-tests.txt 2>&1 & unit=$$!; trap 'kill $$unit; exit 130' INT; \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks/*.ipynb \
 	  || failed="$$failed notebooks"; \
+	wait $$unit || failed="$$failed pytest"; cat build/unit-tests.txt; \
 	echo "make test: $${failed:+FAILED:}$${failed:-all passed}, $$(($$(date +%s) - start)) s"; \
 	test -z "$$failed"
 

@@ -119,7 +119,7 @@ PROFILES = {
         Profile(
             "demo",
             "Synthetic demo faces, quarter-width networks, 12 epochs (8 in the lab), one seed: shows that "
-            "everything works, says nothing about real faces.",
+            "everything works, says nothing about real faces; some of the networks never leave their first plateau.",
             "demo",
             "demo-ck",
             _DEMO,
@@ -130,7 +130,7 @@ PROFILES = {
             siblings=Siblings(
                 "demo",
                 "Synthetic demo faces, quarter-width networks, 2 to 6 epochs, one seed: shows that everything works, "
-                "says nothing about real faces.",
+                "says nothing about real faces; some of the networks never leave their first plateau.",
                 {
                     "dnnrl": {"width": 0.25, "epochs": 6, "batch_size": 64, "standardise": True},
                     "liu": {"width": 0.25, "epochs": 6, "standardise": True},
