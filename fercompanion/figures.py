@@ -452,26 +452,25 @@ def exponential_loss(alpha: float = 0.2):
 
 
 def relative_distances(gaps: dict[str, np.ndarray]):
-    """How far the triplets of each network are satisfied: distribution of D, one line a network.
+    """How far the triplets of each network are satisfied: share of triplets below each D, one line a network.
 
     Parameters
     ----------
-    gaps : title -> float (T,), D of random triplets, from -4 to 4.
+    gaps : title -> float (T,), D of random triplets, from -4 to 4.  The line's height at D = 0 is the share of
+        violated ones, which the legend says.
     """
-    figure, ax = plt.subplots(figsize=(4.8, 2.8))
-    edges = np.linspace(-4, 4, 81)
+    figure, ax = plt.subplots(figsize=(6.4, 2.8))
+    limit = min(4.0, 1.05 * max(np.quantile(np.abs(d), 0.995) for d in gaps.values()))
     for (title, d), line in zip(gaps.items(), ("-", "--", "-.", ":", (0, (5, 1))), strict=False):
-        share = 100 * np.histogram(d, edges)[0] / len(d)
-        ax.plot((edges[1:] + edges[:-1]) / 2, share, ls=line, label=title)
-    ax.axvspan(-4, 0, color="0.93", lw=0)
-    ax.set(
-        xlabel="relative distance D = d²(a, n) − d²(a, p)",
-        ylabel="% of triplets",
-        xlim=(-4, 4),
-        ylim=(0, None),
-    )
-    ax.text(-3.9, ax.get_ylim()[1] * 0.97, "violated", fontsize=8, color="0.3", va="top")
-    ax.legend(loc="upper right")
+        share = 100 * np.arange(1, len(d) + 1) / len(d)
+        ax.plot(np.sort(d), share, ls=line, label=f"{title} ({100 * (d <= 0).mean():.0f} % violated)")
+    ax.axvspan(-limit, 0, fc="0.93", lw=0, zorder=0)
+    ax.axhline(50, color="0.6", lw=0.6, zorder=0)
+    ax.text(-0.98 * limit, 52, "half of the triplets", fontsize=7, color="0.4")
+    ax.text(-0.98 * limit, 96, "violated", fontsize=8, color="0.3", va="top")
+    ax.set(xlabel="relative distance D = d²(a, n) − d²(a, p)", ylabel="% of triplets with a smaller D")
+    ax.set(xlim=(-limit, limit), ylim=(0, 100))
+    figure.legend(loc="outside right center")
     return figure
 
 
@@ -618,6 +617,8 @@ def protocol_strips(
     arms = list(dict.fromkeys(splits["arm"]))
     place = np.linspace(-0.12, 0.36, max(len(arms), 2))
     rng = np.random.default_rng(0)
+    if null is not None:
+        ax.bar(0, 0, color="0.85", edgecolor="0.35", label="nearest pixels, untrained")  # for the legend
     for group, protocol in enumerate(groups):
         if null is not None:
             values = null.loc[null["protocol"] == protocol, "accuracy"]
@@ -664,12 +665,76 @@ def protocol_strips(
         fontsize=7,
         color="0.45",
     )
-    if null is not None:
-        ax.bar(0, 0, color="0.85", edgecolor="0.35", label="nearest pixels, untrained")
     for edge in range(1, len(groups)):
         ax.axvline(edge - 0.5, color="0.9", lw=0.8, zorder=0)
     ax.set(ylabel="accuracy, %", ylim=(0, 103), xlim=(-0.5, len(groups) - 0.5))
     ax.set_xticks(range(len(groups)), groups.values())
     ax.tick_params(axis="x", length=0)
     figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+VERDICT_MARKS = {
+    "holds": ("o", "#0072B2"),
+    "does not hold": ("X", "#D55E00"),
+    "not settled": ("D", "#E69F00"),
+    "not run": ("o", "white"),
+    "not testable here": ("_", "#555555"),
+}
+"""Verdict -> marker and colour; told apart by the marker alone too."""
+
+
+def claims(judgements, limit: float = 8.0):
+    """One row a claim: its verdict, and where it is about a difference the printed one beside ours.
+
+    Parameters
+    ----------
+    judgements : list of `verdicts.Judgement`.
+    limit : points at which the axis ends; what lies beyond is drawn as an arrow at the edge.
+    """
+    n = len(judgements)
+    figure, (left, ax) = plt.subplots(
+        1, 2, figsize=(8.4, 0.235 * n + 0.9), sharey=True, width_ratios=[1, 9], gridspec_kw={"wspace": 0.02}
+    )
+    for row, j in enumerate(judgements):
+        marker, colour = VERDICT_MARKS[j.verdict]
+        edge = "#555555" if colour == "white" else colour
+        left.plot(0, row, marker, ms=7, mfc=colour, mec=edge)
+        deciding = [e for e in j.effects if e.decides]
+        for place, e in enumerate(deciding):
+            y = row + (place - (len(deciding) - 1) / 2) * 0.26
+            low, high, value = np.clip([e.ours.low, e.ours.high, e.ours.value], -limit, limit)
+            ax.plot([low, high], [y, y], color=edge, lw=1.5, solid_capstyle="butt")
+            for end, beyond, arrow in ((low, e.ours.low < -limit, "<"), (high, e.ours.high > limit, ">")):
+                if beyond:
+                    ax.plot(end, y, arrow, color=edge, ms=4, clip_on=False)
+            if abs(e.ours.value) > limit:
+                side = "right" if value > 0 else "left"
+                where = {"xytext": (-9 if value > 0 else 9, 3), "textcoords": "offset points", "ha": side}
+                ax.annotate(f"{e.ours.value:+.0f}", (value, y), fontsize=7, color=edge, **where)
+            else:
+                ax.plot(value, y, "o", ms=4, color=edge)
+            if np.isfinite(e.published):
+                ax.plot(e.published, y, "|", ms=8, mew=1.8, color="black")
+        if row and judgements[row - 1].claim.paper != j.claim.paper:
+            for panel in (left, ax):
+                panel.axhline(row - 0.5, color="0.8", lw=0.7)
+    ax.axvline(0, color="0.6", lw=0.8, zorder=0)
+    ax.set(
+        xlim=(-limit, limit), xlabel="first minus second, percentage points; not drawn: levels, arithmetic"
+    )
+    left.set(xlim=(-1, 1), ylim=(n - 0.4, -0.6))
+    left.set_xticks([])
+    left.set_yticks(range(n), [f"{j.claim.text}   {j.claim.id}" for j in judgements])
+    for panel in (left, ax):
+        panel.tick_params(axis="y", length=0, labelsize=8)
+        panel.spines[["left", "bottom"]].set_visible(panel is ax)
+    ax.spines["left"].set_visible(False)
+    handles = [
+        plt.Line2D([], [], ls="", marker=m, ms=7, mfc=c, mec="#555555" if c == "white" else c, label=v)
+        for v, (m, c) in VERDICT_MARKS.items()
+    ]
+    handles.append(plt.Line2D([], [], ls="", marker="|", ms=8, mew=1.8, color="black", label="printed"))
+    handles.append(plt.Line2D([], [], marker="o", ms=4, color="0.4", label="ours, 95 %"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=7, columnspacing=1.1, handletextpad=0.4)
     return figure

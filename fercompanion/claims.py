@@ -1,0 +1,631 @@
+"""The papers' claims, each judged from archived runs, or by arithmetic where no run is needed.
+
+No verdict is written down here: each is computed, by the rules of `verdicts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from . import evaluate, explain, plans, tables
+from .data import FER_CLASSES, JOINED
+from .doctor import EXPECTED_COUNTS
+from .evaluate import Estimate
+from .losses import TrainingLoss, exponential_triplet_loss
+from .models import build_model, liu2019
+from .papers import ACCURACIES, METHODS, published, published_accuracies, published_gains, published_recalls
+from .recipes import PAPER, arm
+from .runs import Result, Run, find_all
+from .siblings import DNNRL
+from .tables import TITLES, Tested
+from .verdicts import (
+    FAILS,
+    HOLDS,
+    NONE,
+    NOT_RUN,
+    OPEN,
+    UNTESTABLE,
+    Claim,
+    Effect,
+    Judgement,
+    conclude,
+    corrected,
+    count,
+    effect,
+    minus,
+    normal_p,
+    setting,
+    settled,
+    shown,
+    unmeasured,
+    within,
+)
+
+VIEWS = dict.fromkeys(("wild", "lab", "liu"), "tencrop") | dict.fromkeys(("dnnrl", "joined", "kim"), "centre")
+"""Field of `Archive` -> the view of the faces that is compared, as in the notebooks."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Finished runs of a profile.
+
+    Attributes
+    ----------
+    wild, lab : LKRNet's arms on FER2013, and on subject-grouped folds of CK+.
+    dnnrl, joined, liu, liu_valid : the siblings' arms; `joined` with SFEW, `liu_valid` on PublicTest.
+    kim : protocol -> runs of Kim et al.'s arms.
+    null : `tables.nearest_pixels`; None where neither it nor the data set is at hand.
+    """
+
+    plan: plans.Profile
+    wild: dict[str, Tested]
+    lab: dict[str, Tested]
+    dnnrl: dict[str, Tested]
+    joined: dict[str, Tested]
+    liu: dict[str, Tested]
+    liu_valid: dict[str, Tested]
+    kim: dict[str, dict[Run, Result]]
+    null: pd.DataFrame | None = None
+
+
+def judge_all(plan: plans.Profile, root: str | None = None) -> list[Judgement]:
+    """All claims in the papers' order, judged from the plan's finished runs; nothing is trained."""
+    archive = read(plan, root)
+    return corrected([replace(c.judge(archive), claim=c) for c in CLAIMS])
+
+
+def read(plan: plans.Profile, root: str | None = None) -> Archive:
+    """The finished runs of a plan; `root` is where CK+ lies, for the null model if it was not kept."""
+
+    def tested(runs: list[Run]) -> dict[str, Tested]:
+        return tables.by_arm(find_all(runs, plan.name))
+
+    results = find_all(plans.liu_runs(plan), plan.name)
+    liu, valid = tables.by_arm(results), tables.by_arm(results, "valid")
+    if both := tables.fused(valid, liu, "liu-a", "liu-b"):
+        valid["liu-ensemble"], liu["liu-ensemble"], _ = both
+    dnnrl = plans.dnnrl_runs(plan)
+    return Archive(
+        plan,
+        tested(plans.wild_runs(plan)),
+        tested(plans.lab_runs(plan, ("subject",))),
+        tested(dnnrl),
+        tested([replace(run, dataset=JOINED) for run in dnnrl]) if plan.wild == "fer2013" else {},
+        liu,
+        valid,
+        {p: find_all(plans.kim_runs(plan, (p,)), plan.name) for p in plans.KIM_PROTOCOLS},
+        tables.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds, root),
+    )
+
+
+def table(judgements: list[Judgement]) -> pd.DataFrame:
+    """One row a claim."""
+    said = ("published", "ours", "test", "protocol", "verdict", "why", "needs")
+    rows = [
+        {"paper": j.claim.paper, "claim": j.claim.text} | {k: getattr(j, k) for k in said} for j in judgements
+    ]
+    return pd.DataFrame(rows, index=pd.Index([j.claim.id for j in judgements], name="id"))
+
+
+def not_run(
+    archive: Archive, arms: Sequence[str], why: str = "", effects: Sequence[Effect] = (), lab=False, **told
+) -> Judgement:
+    """No verdict: the named arms are missing, `lab` says from LKRNet's on CK+."""
+    planned = (plans.lab_runs if lab else plans.all_runs)(archive.plan)
+    both = [a for a in ("liu-a", "liu-b") if a not in archive.liu]
+    arms = dict.fromkeys(x for a in arms for x in (both if a == "liu-ensemble" else [a]))
+    where = archive.plan.name if set(arms) <= {plans.arm_of(run) for run in planned} else "paper"
+    missing = "; ".join(TITLES[a] for a in arms)
+    told = {"ours": shown(effects), "needs": f"PROFILE={where}: {missing}"} | told
+    why = f"no run of {missing}" + (f". {why}" if why else "")
+    return Judgement(NOT_RUN, why, effects=tuple(effects), **told)
+
+
+# --- differences ----------------------------------------------------------------------------------
+
+
+def printed(group: str, a: str, b: str) -> float:
+    """The difference of two arms as printed, or as printed accuracies give it; nan if there is none."""
+    if group in ("wild", "lab"):
+        gains = published_gains("FER2013" if group == "wild" else "CK+")
+        return gains.get(f"{TITLES[a]} minus {TITLES[b]}", NONE)
+    paper, item, protocol = {
+        "dnnrl": ("DNNRL", "Table 2", ""),
+        "joined": ("DNNRL", "Table 3", ""),
+        "liu": ("Liu2019", "Table 1", "PrivateTest"),
+        "kim": ("Kim2022", None, "random"),
+    }[group]
+    arms = {arm: method for method, arm in ACCURACIES[paper].items()} | {"liu-ensemble": "Improved model"}
+    value = published_accuracies(paper, item, protocol)
+    first, other = (value.get(arms.get(x), NONE) for x in (a, b))
+    return round(first - other, 3)
+
+
+def beats(group: str, *pairs: str, controls: Sequence[str] = ()) -> Callable[[Archive], Judgement]:
+    """A judge of claims that one arm beats another; see `difference`."""
+    return partial(difference, group=group, pairs=pairs, controls=controls)
+
+
+def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Sequence[str] = ()) -> Judgement:
+    """Arms against others on the same images.
+
+    Parameters
+    ----------
+    group : field of `Archive`.  Images are drawn, in the lab subjects; of Kim et al. random splits are compared.
+    pairs : "arm > other arm"; "dnn@knn" is an arm's view of its own.
+    controls : pairs that are shown and do not decide.
+    """
+    effects, used, missing, claimed = [], {}, [], []
+    for pair in (*pairs, *controls):
+        (a, _, view_a), (b, _, view_b) = (x.partition("@") for x in pair.split(" > "))
+        value = printed(group, a, b) if pair in pairs else NONE
+        claimed += [f"{value:+.2f}"] * bool(np.isfinite(value))
+        tested = arms_of(archive, group, a, b)
+        if a not in tested or b not in tested:
+            absent = [x for x in (a, b) if x not in arms_of(archive, group, x)]
+            missing += (absent or [a, b]) * (pair in pairs)
+            effects += [unmeasured(value)] * (pair in pairs)
+            continue
+        if pair in pairs:
+            used |= {a: tested[a], b: tested[b]}
+        effects.append(compare(group, tested, (a, view_a), (b, view_b), value, pair in pairs))
+    told = {"published": "; ".join(claimed) or "no number"}
+    if missing:
+        return not_run(archive, missing, effects=effects, lab=group == "lab", **told)
+    test = f"paired bootstrap over {'subjects' if group in ('lab', 'kim') else 'images and seeds'}"
+    if group == "kim" and effects[0].runs > 1:
+        test = "corrected resampled t over splits"
+    return conclude(effects, list(used.values()), test, VIEWS[group], **told)
+
+
+def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: bool) -> Effect:
+    """One arm minus another, each with its view ("" for the group's)."""
+    first, other = tested[a[0]], tested[b[0]]
+    views = (replace(t, logits={"own": t.logits[x[1] or VIEWS[group]]}) for t, x in ((first, a), (other, b)))
+    hits, others = tables.paired(*views, crops="own")
+    title = f"{TITLES[a[0]]} − {TITLES[b[0]]}{', k-NN' * (b[1] == 'knn')}"
+    units = first.subject if group in ("lab", "kim") else first.index
+    runs = len(hits) * len(first.results) // len(first.seeds)
+    e = effect(title, hits, others, units, value, runs, decides)
+    if group != "kim" or runs == 1:
+        return e
+    each = [np.array([r.info["metrics"]["test_centre"] for r in t.results]) for t in (first, other)]
+    n = first.results[0].info["n"]
+    t = evaluate.corrected_t(each[0] - each[1], n["train"], n["test"])
+    return replace(e, ours=t.difference, p=t.p)
+
+
+def arms_of(archive: Archive, group: str, *arms: str) -> dict[str, Tested]:
+    """The arms of a group; of Kim et al. on the random splits that all of `arms` have."""
+    return same_folds(archive, "random", *arms) if group == "kim" else getattr(archive, group)
+
+
+def same_folds(archive: Archive, protocol: str, *arms: str) -> dict[str, Tested]:
+    """Arms of Kim et al., pooled over the splits that all of them have."""
+    runs = archive.kim[protocol]
+    folds = [{(run.seed, run.fold) for run in runs if plans.arm_of(run) == a} for a in arms]
+    both = set.intersection(*folds)
+    own = {x: r for x, r in runs.items() if plans.arm_of(x) in arms and (x.seed, x.fold) in both}
+    return tables.by_arm(own, partial=True)
+
+
+def under_an_image(archive: Archive) -> Judgement:
+    """K2: triplet loss against softmax; printed is less than one test frame."""
+    j = difference(archive, "kim", ["kim > kim-softmax"])
+    n = next(int(r["value"]) for r in published("Kim2022") if r["class"] == "test frames")
+    k = printed("kim", "kim", "kim-softmax") * n / 100
+    fewest = next(m for m in range(1, n) if evaluate.mcnemar(np.ones(m, bool), np.zeros(m, bool)).p < 0.05)
+    note = f"Printed are {k:.2f} of {n} frames; one split needs {fewest} that only one network gets right"
+    return replace(j, why=f"{j.why}. {note}")
+
+
+def interaction(archive: Archive) -> Judgement:
+    """L5: what both parts gain together beyond the sum of either alone."""
+    both, one, other = (printed("wild", a, "vgg19") for a in ("lkrnet", "baseline1", "baseline2"))
+    told = {"published": f"{both - one - other:+.2f}"}
+    if missing := [a for a in plans.FACTORIAL if a not in archive.wild]:
+        return not_run(archive, missing, effects=[unmeasured(both - one - other)], **told)
+    arms = [archive.wild[a] for a in plans.FACTORIAL]
+    vgg19, baseline1, baseline2, lkrnet = (h.astype(int) for h in tables.paired(*arms))
+    halves, units = (lkrnet + vgg19, baseline1 + baseline2), arms[0].index
+    e = effect("interaction", *halves, units, both - one - other, len(vgg19))
+    return conclude([e], arms, "2 × 2 factorial, paired bootstrap over images and seeds", **told)
+
+
+def lambda_sweep(archive: Archive) -> Judgement:
+    """L6: accuracy is best at λ = 0.2, and the distance between classes over that within them grows with λ."""
+    j = difference(archive, "wild", ["lkrnet > baseline1", "lkrnet > lkrnet-lambda0.4"])
+    if j.verdict == NOT_RUN:
+        return j
+    own = {lam: archive.wild[a] for a, lam in plans.LAMBDAS.items() if a in archive.wild}
+    seeds = [s for s in archive.wild["lkrnet"].seeds if all(s in t.seeds for t in own.values())]
+    ratio = np.array(
+        [[t.results[t.seeds.index(s)].info["embedding"]["ratio"] for t in own.values()] for s in seeds]
+    )
+    text = ", ".join(f"{r:.2f} at λ = {lam:g}" for r, lam in zip(ratio.mean(0), own, strict=True))
+    j = replace(
+        j, ours=f"{j.ours}; between / within {text}", test=f"{j.test}; Page's trend test of the ratio"
+    )
+    if j.verdict == HOLDS and (len(seeds) < 3 or stats.page_trend_test(ratio).pvalue > 0.05):
+        why = f"{j.why}; no trend of the ratio over {count(len(seeds), 'seed')}"
+        return replace(j, verdict=OPEN, why=why, needs="more runs")
+    return j
+
+
+LEFT_OUT = ("no-center", "relu", "no-augmentation")
+HARD, EASY = ("anger", "fear", "surprise"), ("disgust", "neutral")
+
+
+def hard_classes(archive: Archive) -> Judgement:
+    """L7: mean gain in recall of the difficult classes minus that of the easy ones."""
+    share = {c: 1 / len(HARD) for c in HARD} | {c: -1 / len(EASY) for c in EASY}
+    recall = published_recalls("Table 3", FER_CLASSES)
+    gain = dict(zip(FER_CLASSES, recall["Our method (LKRNet)"] - recall["VGG19"], strict=True))
+    claimed = float(sum(share[c] * gain[c] for c in share))
+    told = {"published": f"{claimed:+.2f}"}
+    if missing := [a for a in ("lkrnet", "vgg19") if a not in archive.wild]:
+        return not_run(archive, missing, effects=[unmeasured(claimed)], **told)
+    first, other = archive.wild["lkrnet"], archive.wild["vgg19"]
+    hits, others = tables.paired(first, other)
+    value = spread = 0.0
+    for name, weight in share.items():
+        own = first.labels == first.results[0].info["classes"].index(name)
+        e = evaluate.clustered_difference(hits[:, own], others[:, own], first.index[own])
+        value, spread = value + weight * e.value, np.hypot(spread, weight * (e.high - e.low) / 2)
+    e = Estimate(value, value - float(spread), value + float(spread))
+    e = Effect("gain of the three − gain of the two", claimed, e, normal_p(e), len(hits))
+    return conclude(
+        [e], (first, other), "bootstrap over the images of each class and seeds, squares added", **told
+    )
+
+
+def wild_against_lab(archive: Archive) -> Judgement:
+    """L9: LKRNet's gain on FER2013 minus its gain on CK+."""
+    claimed = printed("wild", "lkrnet", "vgg19") - printed("lab", "lkrnet", "vgg19")
+    counts = EXPECTED_COUNTS["ckplus"]["all"]
+    implied = tables.implied("Table 2", tuple(counts), counts)["implied accuracy"]
+    note = f"The paper's own Table 2 implies a gain of {implied['LKRNet'] - implied['VGG19']:.1f} on CK+"
+    told = {"published": f"{claimed:+.2f}"}
+    if missing := [a for a in ("lkrnet", "vgg19") if not (a in archive.wild and a in archive.lab)]:
+        return not_run(archive, missing, note, [unmeasured(claimed)], **told)
+    wild, lab = (difference(archive, group, ["lkrnet > vgg19"]) for group in ("wild", "lab"))
+    e, runs = minus(wild.effects[0].ours, lab.effects[0].ours), min(j.effects[0].runs for j in (wild, lab))
+    e = Effect("gain in the wild − gain in the lab", claimed, e, normal_p(e), runs)
+    tested = [group[a] for group in (archive.wild, archive.lab) for a in ("lkrnet", "vgg19")]
+    told["protocol"] = f"{wild.protocol}; {lab.protocol}"
+    j = conclude([e], tested, "difference of differences; bootstrap over images, and over subjects", **told)
+    return replace(j, why=f"{j.why}. {note}")
+
+
+def mask_controls(archive: Archive) -> Judgement:
+    """L12: the face's own mask against another face's and the mean one; and what a mask can do on a 1 × 1 map."""
+    j = difference(archive, "wild", [f"lkrnet > {control}" for control in plans.MASK_CONTROLS])
+    generator = torch.Generator().manual_seed(0)
+    image, mask = torch.rand(2, 4, 1, 44, 44, generator=generator)
+    moved = mask.flatten(2)[..., torch.randperm(44 * 44, generator=generator)].view_as(mask)
+    torch.manual_seed(0)
+    model = build_model("lkrnet", width=0.05, mask_at="pool5").eval()
+    with torch.no_grad():
+        blind = torch.allclose(model(image, mask).logits, model(image, moved).logits, atol=1e-6)
+    says = f"On the last map as printed (1 × 1) moving the regions changes {'nothing' if blind else 'the output'}"
+    return replace(j, why=f"{j.why}. {says}")
+
+
+def heat(archive: Archive) -> Judgement:
+    """L13: the share of Grad-CAM inside the key regions, LKRNet minus VGG19."""
+    arms = [a for a in ("lkrnet", "vgg19") if a in archive.wild]
+    if len(arms) < 2:
+        return not_run(archive, [a for a in ("lkrnet", "vgg19") if a not in arms])
+    first, other = (explain.cam_summary(archive.wild[a].results[0], None, None) for a in arms)
+    if first is None or other is None:
+        return Judgement(
+            NOT_RUN, "no heat maps of these runs are kept", needs="notebook 05, where they were trained"
+        )
+    change = 100 * (first.mass - other.mass)
+    change = change[np.isfinite(change)]
+    half = stats.norm.ppf(0.975) * change.std(ddof=1) / np.sqrt(len(change))
+    e = Estimate(float(change.mean()), float(change.mean() - half), float(change.mean() + half))
+    e = Effect(
+        "share of heat in key regions, LKRNet − VGG19", NONE, e, float(stats.wilcoxon(change).pvalue), 1
+    )
+    where = f"{setting(archive.wild['lkrnet'], 'centre')}, first seed, {len(change):,} pairs of maps"
+    return conclude([e], [archive.wild[a] for a in arms], "paired Wilcoxon over images", protocol=where)
+
+
+def robust(archive: Archive) -> Judgement:
+    """K4: training on occluded faces gains more on occluded test faces than on clean ones."""
+    arms = ("kim", "kim-no-occlusion")
+    tested = next(
+        (t for p in ("subject", "sequence", "random") if (t := same_folds(archive, p, *arms))), None
+    )
+    if tested is None:
+        return not_run(archive, [a for a in arms if not same_folds(archive, "random", a)] or arms)
+    hidden, clean = (tested[a] for a in arms)
+    (seen, covered), (seen_clean, covered_clean) = (
+        [t.hits(view).astype(int) for view in ("centre", "occluded")] for t in (hidden, clean)
+    )
+    runs, units = len(hidden.results), hidden.subject
+    e = effect(
+        "gain on occluded − gain on clean faces", covered + seen_clean, seen + covered_clean, units, runs=runs
+    )
+    ours = (
+        f"{shown([e])}; trained occluded: {100 * seen.mean():.1f} clean, {100 * covered.mean():.1f} occluded; "
+        f"trained clean: {100 * seen_clean.mean():.1f} clean, {100 * covered_clean.mean():.1f} occluded"
+    )
+    return conclude([e], (hidden, clean), "2 × 2, paired bootstrap over subjects", "centre", ours=ours)
+
+
+def joined(archive: Archive) -> Judgement:
+    """D6: the same with SFEW 2.0 among the training faces."""
+    j = difference(archive, "joined", ["dnnrl > tdnn"])
+    if j.verdict != NOT_RUN:
+        return j
+    why = "SFEW 2.0 is given on request; no run on it is archived"
+    return replace(j, verdict=UNTESTABLE, why=why, needs="SFEW 2.0 beside FER2013 (notebook 07)")
+
+
+# --- levels ---------------------------------------------------------------------------------------
+
+
+def level(
+    t: Tested, values: np.ndarray, mean: Estimate, low: float, high: float, view="tencrop", **told
+) -> Judgement:
+    """A mean over runs (J,) with its interval against bounds."""
+    if len(values) < 2:
+        why, verdict, ours = "one run has no interval over runs", OPEN, f"{values[0]:.2f}"
+    else:
+        why, verdict, ours = (
+            f"mean of {len(values)} runs against {low:.2f} to {high:.2f}",
+            within(mean, low, high),
+            str(mean),
+        )
+    told = {"ours": ours, "needs": "more runs" * (verdict == OPEN), "protocol": setting(t, view)} | told
+    return settled(Judgement(verdict, why, **told), [t])
+
+
+def seed_level(t: Tested, low: float, high: float, **told) -> Judgement:
+    """An accuracy: the images stay and the seeds vary, since the paper's test set is this one."""
+    values = 100 * t.hits().mean(1)
+    mean = Estimate(float(values.mean()), NONE, NONE)
+    if len(values) > 1:
+        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        mean = Estimate(mean.value, mean.value - float(half), mean.value + float(half))
+    return level(t, values, mean, low, high, test="mean over seeds, t-interval, within 1 point", **told)
+
+
+def vgg19_level(archive: Archive) -> Judgement:
+    """L1: VGG19's accuracy, as Table 3 implies it."""
+    row = tables.implied("Table 3", FER_CLASSES, EXPECTED_COUNTS["fer2013"]["PrivateTest"]).loc["VGG19"]
+    told = {"published": f"{row['implied accuracy']:.2f} implied"}
+    if "vgg19" not in archive.wild:
+        return not_run(archive, ["vgg19"], **told)
+    return seed_level(archive.wild["vgg19"], row["lowest"] - 1, row["highest"] + 1, **told)
+
+
+def ensemble_level(archive: Archive) -> Judgement:
+    """M1: A + B on PrivateTest; and A + B against the better of the two."""
+    claimed = published_accuracies("Liu2019", "Table 1", "PrivateTest")["Improved model"]
+    told, single = {"published": f"{claimed}"}, ("liu-a", "liu-b")
+    if "liu-ensemble" not in archive.liu:
+        return not_run(archive, ["liu-ensemble"], **told)
+    j = seed_level(archive.liu["liu-ensemble"], claimed - 1, claimed + 1, **told)
+    best = max(single, key=lambda a: archive.liu_valid[a].hits().mean())
+    gain = difference(archive, "liu", [f"liu-ensemble > {best}"])
+    alone = "; ".join(f"{TITLES[a]} {tables.mean_accuracy(archive.liu[a].hits())}" for a in single)
+    return replace(j, ours=f"A + B {j.ours}; {alone}; {gain.ours}")
+
+
+def spoken_recalls(archive: Archive, margin: float = 5.0) -> Judgement:
+    """M6: recalls and confusions of A + B, on either split, each within 5 points."""
+    rows = published("Liu2019", "Sect 4.3 text (Fig 5)")
+    told = {"published": ", ".join(f"{r['class'].replace('->', ' as ')} {r['value']}" for r in rows)}
+    if "liu-ensemble" not in archive.liu:
+        return not_run(archive, ["liu-ensemble"], **told)
+    names, signs, shown = {"happy": "happiness", "sad": "sadness"}, {}, []
+    for split, tested in (("PublicTest", archive.liu_valid), ("PrivateTest", archive.liu)):
+        t, parts = tested["liu-ensemble"], []
+        classes = t.results[0].info["classes"]
+        for r in rows:
+            true, taken = (
+                classes.index(names.get(c, c)) for c in (r["class"] + "->" + r["class"]).split("->")[:2]
+            )
+            as_taken = t.predicted()[:, t.labels == true] == taken
+            e = evaluate.accuracy(as_taken[0])
+            if len(as_taken) > 1:
+                e = evaluate.clustered_accuracy(as_taken, np.arange(as_taken.shape[1]))
+            signs.setdefault(split, []).append(
+                within(e, float(r["value"]) - margin, float(r["value"]) + margin)
+            )
+            parts.append(f"{r['class'].replace('->', ' as ')} {e}")
+        shown.append(f"{split}: {', '.join(parts)}")
+    verdict = HOLDS if any(set(s) == {HOLDS} for s in signs.values()) else OPEN
+    if all(FAILS in s for s in signs.values()):
+        verdict = FAILS
+    why = "; ".join(
+        f"{split}: {s.count(HOLDS)} of {len(s)} within {margin:g} points" for split, s in signs.items()
+    )
+    told |= {
+        "ours": "; ".join(shown),
+        "needs": "more runs" * (verdict == OPEN),
+        "protocol": setting(t, "tencrop"),
+    }
+    return settled(
+        Judgement(verdict, why, test="Wilson's intervals, of several seeds bootstrap", **told), [t]
+    )
+
+
+def random_level(archive: Archive) -> Judgement:
+    """K1: the mean over random splits; and what nearest pixels reach without any training."""
+    claimed, note = max(published_accuracies("Kim2022", "Table 2").values()), ""
+    if archive.null is not None:
+        null = archive.null.query("protocol == 'random'")["accuracy"]
+        reach = 100 * (null >= claimed - 0.01).mean()
+        note = f"Nearest pixels, untrained, have {null.mean():.2f} and reach {claimed} in {reach:.0f} % of the splits"
+    told, t = {"published": f"{claimed}"}, same_folds(archive, "random", "kim").get("kim")
+    if t is None:
+        return not_run(archive, ["kim"], note, **told)
+    values, n = np.array([r.info["metrics"]["test_centre"] for r in t.results]), t.results[0].info["n"]
+    mean = evaluate.corrected_t(values, n["train"], n["test"]).difference
+    told["test"] = "mean over splits, corrected resampled t, within 1 point"
+    j = level(t, values, mean, claimed - 1, claimed + 1, "centre", **told)
+    return replace(j, why=f"{j.why}. {note}" if note else j.why)
+
+
+def unseen_people(archive: Archive) -> Judgement:
+    """K5: random frames measure what folds of unseen people measure, to a point."""
+    found = {p: same_folds(archive, p, "kim").get("kim") for p in plans.KIM_PROTOCOLS}
+    if absent := [p for p in ("random", "subject") if found[p] is None]:
+        return not_run(archive, ["kim"], f"Missing splits: {', '.join(absent)}")
+    found = {p: t for p, t in found.items() if t}
+    seen = {p: evaluate.clustered_accuracy(t.hits("centre"), t.subject) for p, t in found.items()}
+    gap = minus(seen["random"], seen["subject"])
+    runs = min(len(found[p].results) for p in ("random", "subject"))
+    e = Effect("random frames − unseen people", NONE, gap, normal_p(gap), runs)
+    verdict = OPEN if runs == 1 and e.verdict == OPEN else within(gap, -1, 1)
+    j = Judgement(
+        verdict,
+        f"{e.why}; within 1 point would be the same",
+        "; ".join([*(f"{p} {v}" for p, v in seen.items()), shown([e])]),
+        "no difference named",
+        "bootstrap over subjects under each protocol",
+        "; ".join(setting(t, "centre") for t in found.values()),
+        "more folds" * (verdict == OPEN),
+        (e,),
+        e.p if verdict == FAILS else NONE,
+    )
+    return settled(j, list(found.values()))
+
+
+# --- arithmetic -----------------------------------------------------------------------------------
+
+
+def disgust(_: Archive) -> Judgement:
+    """L8: LKRNet's recall of disgust in Table 3 against the other papers' and against its own VGG19."""
+    recall = {
+        m: v[FER_CLASSES.index("disgust")] for m, v in published_recalls("Table 3", FER_CLASSES).items()
+    }
+    ours, vgg19 = (recall[m] for wanted in ("lkrnet", "vgg19") for m, a in METHODS.items() if a == wanted)
+    best = max((m for m in recall if m not in METHODS), key=recall.get)
+    lead, gain = ours - recall[best], ours - vgg19
+    why = f"the lead is {'there' if lead >= 6 else 'smaller'}, "
+    why += "and VGG19 lacks it" if gain > 0 else "but the plain VGG19 has it too: no gain of the method"
+    shown = f"{lead:+.0f} over {best}, {gain:+.0f} over the paper's own VGG19"
+    verdict = HOLDS if lead >= 6 and gain > 0 else FAILS
+    return Judgement(verdict, why, shown, "≥ 6", "arithmetic", "LKRNet's Table 3")
+
+
+def slopes(distances: Sequence[float], clamp: bool = True) -> np.ndarray:
+    """|dL/dD| of DNNRL's loss by autograd at relative distances D from -4 to 4."""
+    d = torch.tensor(list(distances), dtype=torch.float64, requires_grad=True)
+    near, far = torch.full_like(d, 5).sqrt()[:, None], (5 + d).sqrt()[:, None]
+    loss = exponential_triplet_loss(torch.zeros_like(near), near, far, DNNRL.alpha, DNNRL.gamma, clamp)
+    return torch.autograd.grad(loss * len(d), d)[0].abs().numpy()
+
+
+def hard_triplets(_: Archive) -> Judgement:
+    """D4: whether the gradient grows as triplets get more difficult, that is with falling D."""
+    at = (-1.0, -0.1, 0.1, 1.0, 3.0)
+    clamped, free = slopes(at), slopes(at, clamp=False)
+    grows, grows_free = (bool((np.diff(s) < 0).all()) for s in (clamped, free))
+    lost = ", ".join(f"{d:g}" for d, s in zip(at, clamped, strict=True) if s == 0)
+    why = f"violated triplets (D = {lost}) have no gradient" if lost else "every triplet has a gradient"
+    why += f"; without the clamp the gradient {'grows' if grows_free else 'does not grow'} throughout"
+    shown = ", ".join(f"{s:.3f} at {d:g}" for d, s in zip(at, clamped, strict=True))
+    told = {"test": "gradients by autograd", "protocol": f"α = {DNNRL.alpha:g}, γ = {DNNRL.gamma:g}"}
+    return Judgement(HOLDS if grows else FAILS, why, f"|dL/dD| {shown}", "Fig. 3", **told)
+
+
+def champion(_: Archive) -> Judgement:
+    """D5: DNNRL's printed accuracy against the challenge winner's on the same test set."""
+    value = published_accuracies("DNNRL", "Table 2")
+    won = {r["protocol"]: float(r["value"]) for r in published("Liu2019") if "champion" in r["method"]}
+    lead = value["DNNRL"] - won["PrivateTest"]
+    why = f"the winner has {won['PrivateTest']} on PrivateTest and {won['PublicTest']} on PublicTest (Liu et al.)"
+    claimed = f"{value['DNNRL']:.2f} > {value['FERwin [16] (Tang)']:.1f}"
+    return Judgement(
+        HOLDS if lead > 0 else FAILS, why, f"{lead:+.2f}", claimed, "arithmetic", "printed, PrivateTest"
+    )
+
+
+def parameters(_: Archive) -> Judgement:
+    """M2: parameters of the network that has the printed accuracy, A + B, beside VGG16 and VGG19."""
+    rows = [r for r in published("Liu2019") if r["metric"].startswith("parameter")]
+    claimed = {r["class"]: float(r["value"]) for r in rows if r["metric"] == "parameter_ratio_percent"}
+    counted = {r["method"]: int(r["value"]) for r in rows if r["item"] == "Table 1"}
+    with torch.device("meta"):
+        built = [build_model(m, batch_norm=False) for m in ("vgg16", "liu_vgg19")]
+        built += [build_model(m) for m in ("liu_a", "liu_b")]
+    vgg16, vgg19, a, b = (sum(p.numel() for p in m.parameters()) for m in built)
+    own = {"vs VGG16": 100 * (a + b) / vgg16, "vs VGG19": 100 * (a + b) / vgg19}
+    alone = [100 * counted["Improved model"] / counted[v] for v in ("VGG16", "VGG19")]
+    keras = liu2019.parameter_counts(liu2019.liu_a())["Keras"]
+    why = f"{alone[0]:.1f} and {alone[1]:.1f} % follow from the printed counts, but A's alone; the accuracy is A + B's"
+    shown = f"A {keras:,} as Keras counts; A + B {a + b:,} = " + ", ".join(
+        f"{v:.0f} % {k}" for k, v in own.items()
+    )
+    verdict = HOLDS if all(own[k] <= claimed[k] + 0.1 for k in claimed) else FAILS
+    return Judgement(verdict, why, shown, ", ".join(f"{v} % {k}" for k, v in claimed.items()), "exact counts")
+
+
+def same_loss(_: Archive) -> Judgement:
+    """L11: with λ = 0 LKRNet has Baseline 1's loss and gradients to the last bit."""
+    generator = torch.Generator().manual_seed(0)
+    image, mask = torch.rand(2, 6, 1, 44, 44, generator=generator)
+    labels, triplets = torch.arange(6) % 3, tuple(torch.tensor(rows) for rows in ([0, 1], [3, 4], [1, 2]))
+    recipes = [arm(PAPER, name, width=0.05) for name in ("baseline1", "lkrnet-lambda0")]
+    found = []
+    for recipe in recipes:
+        torch.manual_seed(0)
+        model = build_model(recipe.model, **recipe.model_options())
+        loss = TrainingLoss(recipe, 7, 256)(model(image, mask), labels, triplets)
+        found.append([loss, *torch.autograd.grad(loss, list(model.parameters()))])
+    equal = all(torch.equal(x, y) for x, y in zip(*found, strict=True))
+    why = f"loss and gradients are {'the same' if equal else 'not the same'} to the last bit"
+    if recipes[0].triplets != recipes[1].triplets:
+        why += "; if triplets are drawn all the same, a step of λ = 0 shows three times the images"
+    shown = f"loss {found[0][0]:.6f} and {found[1][0]:.6f}"
+    return Judgement(
+        HOLDS if equal else FAILS, why, shown, "equal", "exact equality", "one batch, same weights"
+    )
+
+
+CLAIMS = (
+    Claim("L1", "VGG19's level on FER2013", vgg19_level),
+    Claim("L2", "key regions help: Baseline 1 > VGG19", beats("wild", "baseline1 > vgg19")),
+    Claim("L3", "triplet loss helps: Baseline 2 > VGG19", beats("wild", "baseline2 > vgg19")),
+    Claim("L4", "LKRNet > VGG19, Baseline 1, Baseline 2", beats("wild", *(f"lkrnet > {x}" for x in plans.FACTORIAL[:3]))),
+    Claim("L5", "the two parts boost each other", interaction),
+    Claim("L6", "λ = 0.2 beats 0 and 0.4; classes part with λ", lambda_sweep),
+    Claim("L7", "anger, fear, surprise gain more than disgust, neutral", hard_classes),
+    Claim("L8", "6 % more on disgust prove the method", disgust),
+    Claim("L9", "the gain is larger on FER2013 than on CK+", wild_against_lab),
+    Claim("L10", "both baselines and LKRNet > VGG19 on CK+", beats("lab", *(f"{x} > vgg19" for x in plans.FACTORIAL[1:]))),
+    Claim("L11", "λ = 0 is Baseline 1", same_loss),
+    Claim("L12", "it matters where the mask's regions lie", mask_controls),
+    Claim("L13", "LKRNet looks at facial features more than VGG19", heat),
+    Claim("D1", "Inception helps: DNN > AlexNet", beats("dnnrl", "dnn > alexnet")),
+    Claim("D2", "triplet loss and k-NN help: T-DNN > DNN", beats("dnnrl", "tdnn > dnn", controls=["tdnn > dnn@knn"])),
+    Claim("D3", "relativity helps: DNNRL > T-DNN", beats("dnnrl", "dnnrl > tdnn", controls=["dnnrl-unclamped > tdnn"])),
+    Claim("D4", "difficult triplets weigh more", hard_triplets),
+    Claim("D5", "DNNRL beats the champion of the challenge", champion),
+    Claim("D6", "DNNRL > T-DNN with SFEW 2.0 too", joined),
+    Claim("M1", "A + B reach 73.244 % on PrivateTest", ensemble_level),
+    Claim("M2", "with 18.5 % of VGG16's parameters", parameters),
+    Claim("M3", "A + B > VGG16, VGG19", beats("liu", "liu-ensemble > liu-vgg16", "liu-ensemble > liu-vgg19")),
+    Claim("M4", "faces twice as large help ResNet50", beats("liu", "liu-b > liu-b-48", controls=["liu-b-bicubic > liu-b-48"])),
+    Claim("M5", "center loss, PReLU, augmentation help", beats("liu", *(f"liu-a > liu-a-{x}" for x in LEFT_OUT))),
+    Claim("M6", "recalls of three classes, confusions of fear", spoken_recalls),
+    Claim("K1", "99.44 % on random frames of CK+", random_level),
+    Claim("K2", "triplet loss > softmax", under_an_image),
+    Claim("K3", "ResNet-10 > ResNet-18", beats("kim", "kim-softmax > kim-resnet18", "kim > kim-resnet18")),
+    Claim("K4", "random occlusion makes robust to occlusion", robust),
+    Claim("K5", "random frames measure how new people are recognised", unseen_people),
+)  # fmt: skip
+"""L1-L13, D1-D6, M1-M6, K1-K5, in the papers' order."""

@@ -1,0 +1,235 @@
+"""What settles a claim: the rules by which runs or numbers become a verdict.
+
+- A claimed difference holds if its whole 95 % interval lies above 0, and does not hold if it lies below.  A single pair
+  of runs must also differ by what it can resolve (80 % power), since one interval knows nothing of other seeds.  Of
+  several differences all must hold.  The p values of a paper's claims are corrected by Holm's method.
+- A claimed level holds if the interval of the mean over seeds or splits lies within a margin of the printed value,
+  and does not hold if it lies outside altogether.
+- Runs on other faces, with fewer epochs or narrower networks than the profile "paper" settle nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+from scipy import stats
+
+from . import evaluate, plans
+from .evaluate import Estimate
+from .recipes import Recipe
+from .tables import Tested
+
+VERDICTS = ("holds", "does not hold", "not settled", "not run", "not testable here")
+HOLDS, FAILS, OPEN, NOT_RUN, UNTESTABLE = VERDICTS
+PAPERS = {"L": "LKRNet", "D": "DNNRL", "M": "Liu et al.", "K": "Kim et al."}
+NONE = float("nan")
+"""A difference that was claimed without a number."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A difference in percentage points.
+
+    Attributes
+    ----------
+    published : as printed, nan if claimed without a number.
+    p : two-sided.
+    runs : pairs of runs behind it (seeds times folds).
+    decides : whether the verdict rests on it, or it is only shown.
+    """
+
+    title: str
+    published: float
+    ours: Estimate
+    p: float
+    runs: int
+    decides: bool = True
+
+    @property
+    def resolvable(self) -> float:
+        """What these images find with a power of 80 %, as in `tables.resolvable`."""
+        return (self.ours.high - self.ours.low) / 2 * (1 + stats.norm.ppf(0.8) / stats.norm.ppf(0.975))
+
+    @property
+    def verdict(self) -> str:
+        """Holds above 0, does not hold below, else not settled."""
+        if self.runs == 1 and abs(self.ours.value) < self.resolvable:
+            return OPEN
+        return HOLDS if self.ours.low > 0 else FAILS if self.ours.high < 0 else OPEN
+
+    @property
+    def why(self) -> str:
+        """What the interval shows."""
+        low, high = self.ours.low, self.ours.high
+        side = "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
+        if (low > 0 or high < 0) and self.verdict == OPEN:
+            side += f", but one pair of runs resolves {self.resolvable:.1f} points"
+        if np.isfinite(self.published):
+            side += (
+                f", and {'' if low <= self.published <= high else 'not '}the printed {self.published:+.2f}"
+            )
+        return f"{self.title}: {side}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the archive says to a claim.
+
+    Attributes
+    ----------
+    ours, published, test, protocol : values with intervals, as printed, how tested, on which faces and runs.
+    why, needs : the reason for the verdict, and what would settle it.
+    effects : differences behind it.
+    p : of the claim before Holm's correction, nan if it has none.
+    """
+
+    verdict: str
+    why: str
+    ours: str = ""
+    published: str = "no number"
+    test: str = ""
+    protocol: str = ""
+    needs: str = ""
+    effects: tuple[Effect, ...] = ()
+    p: float = NONE
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of one of the papers, and the function that judges it; the id's letter names the paper."""
+
+    id: str
+    text: str
+    judge: Callable[..., Judgement]
+
+    @property
+    def paper(self) -> str:
+        return PAPERS[self.id[0]]
+
+
+def effect(
+    title: str, hits, other, units, published: float = NONE, runs: int = 1, decides: bool = True
+) -> Effect:
+    """Difference of hits (S, n), bootstrapped over units and seeds; McNemar's exact p for one pair of runs."""
+    e = evaluate.clustered_difference(hits, other, units)
+    exact = runs == 1 and hits.dtype == bool and len(np.unique(units)) == len(units)
+    p = evaluate.mcnemar(hits[0], other[0]).p if exact else normal_p(e)
+    return Effect(title, published, e, p, runs, decides)
+
+
+def normal_p(e: Estimate) -> float:
+    """Two-sided p of a value whose 95 % interval is known."""
+    error = (e.high - e.low) / 2 / stats.norm.ppf(0.975)
+    return float(2 * stats.norm.sf(abs(e.value) / error)) if error > 0 else float(e.value == 0)
+
+
+def minus(first: Estimate, other: Estimate) -> Estimate:
+    """Difference of independent estimates, its interval from theirs (Zou and Donner 2008)."""
+    value = first.value - other.value
+    low = np.hypot(first.value - first.low, other.high - other.value)
+    high = np.hypot(first.high - first.value, other.value - other.low)
+    return Estimate(value, value - float(low), value + float(high))
+
+
+def within(e: Estimate, low: float, high: float) -> str:
+    """Holds if the interval lies between the bounds, does not hold if it lies outside altogether."""
+    if low <= e.low and e.high <= high:
+        return HOLDS
+    return FAILS if e.high < low or e.low > high else OPEN
+
+
+def conclude(
+    effects: list[Effect], tested: Sequence[Tested], test: str, view: str = "tencrop", **told
+) -> Judgement:
+    """The verdict of differences: all that decide must hold; one that lies below 0 is enough not to."""
+    deciding = [e for e in effects if e.decides]
+    signs = [e.verdict for e in deciding]
+    verdict = FAILS if FAILS in signs else HOLDS if set(signs) == {HOLDS} else OPEN
+    p = max(e.p for e in deciding)
+    if verdict == FAILS:
+        p = min(1.0, len(signs) * min(e.p for e in deciding if e.verdict == FAILS))
+    needs = "more runs" if verdict == OPEN else ""
+    power = [(e.resolvable / e.published) ** 2 for e in deciding if e.verdict == OPEN and e.published > 0]
+    if needs and power and max(power) > 1:
+        needs = f"{max(power):.2g} times the images or runs, to find what is printed"
+    told = {"ours": shown(effects), "protocol": setting(tested[0], view)} | told
+    why = "; ".join(e.why for e in deciding)
+    return settled(
+        Judgement(verdict, why, test=test, needs=needs, effects=tuple(effects), p=p, **told), tested
+    )
+
+
+def unmeasured(published: float) -> Effect:
+    """A printed difference without runs: to be drawn, not to be judged."""
+    return Effect("", published, Estimate(NONE, NONE, NONE), NONE, 0)
+
+
+def shown(effects: Sequence[Effect]) -> str:
+    return "; ".join(f"{e.title} {e.ours}" for e in effects if e.runs)
+
+
+def settled(judgement: Judgement, tested: Sequence[Tested]) -> Judgement:
+    """The judgement as it is, or not settled if the runs fall short of the papers'."""
+    if not (lacks := shortfall(tested)):
+        return judgement
+    needs = "PROFILE=paper" + (" with ImageNet's weights for model B" if "random weights" in lacks else "")
+    return replace(judgement, verdict=OPEN, why=f"{lacks}; {judgement.why}", needs=needs, p=NONE)
+
+
+def shortfall(tested: Sequence[Tested]) -> str:
+    """In what runs fall short of the papers' faces, schedules and networks; empty if in nothing."""
+    found = []
+    for info in (r.info for t in tested for r in t.results):
+        recipe = info["recipe"]
+        whole = _whole()[recipe["name"].split("-", 1)[1]]
+        if info["dataset"].startswith("demo"):
+            found.append("synthetic faces")
+        if recipe["epochs"] < whole.epochs:
+            found.append(f"{recipe['epochs']} of {whole.epochs} epochs")
+        if recipe["width"] < whole.width:
+            found.append(f"networks {recipe['width']:g} times as wide")
+        if recipe.get("faces", "original") != whole.faces:
+            found.append(f"faces enlarged by {recipe['faces']}")
+        if recipe["model"] == "liu_b" and recipe["weights"] == "none":
+            found.append("model B from random weights")
+    return ", ".join(dict.fromkeys(found))
+
+
+@cache
+def _whole() -> dict[str, Recipe]:
+    """Arm -> the recipe of the profile "paper", whose schedules are whole."""
+    groups = (plans.wild_runs, plans.dnnrl_runs, plans.liu_runs, plans.kim_runs)
+    return {plans.arm_of(run): run.recipe for f in groups for run in f(plans.profile("paper"))}
+
+
+def setting(t: Tested, view: str) -> str:
+    """Data, protocol, n, seeds, epochs and view in one line."""
+    i, runs, seeds = t.results[0].info, len(t.results), len(t.seeds)
+    kind = "split" if i["protocol"] == "random" else "fold"
+    how = "PrivateTest" if i["protocol"] == "official" else count(runs, f"{i['protocol']} {kind}")
+    crops = {"centre": "centre crop", "tencrop": "TenCrop"}[view]
+    return f"{i['dataset']}, {how}, n = {len(t.labels):,}, {count(seeds, 'seed')}, {t.epochs} epochs, {crops}"
+
+
+def count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def corrected(judgements: list[Judgement], level: float = 0.05) -> list[Judgement]:
+    """Holm's correction over the claims of each paper that have a p; what does not survive it is not settled."""
+    done = list(judgements)
+    for paper in PAPERS.values():
+        own = [i for i, j in enumerate(done) if j.claim.paper == paper and np.isfinite(j.p)]
+        adjusted = 0.0
+        for rank, i in enumerate(sorted(own, key=lambda i: done[i].p)):
+            j = done[i]
+            adjusted = min(1.0, max(adjusted, (len(own) - rank) * j.p))
+            done[i] = replace(j, test=f"{j.test}; p = {j.p:.2g}, by Holm {adjusted:.2g}")
+            if j.verdict in (HOLDS, FAILS) and adjusted > level:
+                why = f"{j.why}; but not after Holm's correction of {len(own)} p values"
+                done[i] = replace(done[i], verdict=OPEN, why=why, needs="more runs")
+    return done

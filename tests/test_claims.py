@@ -1,0 +1,351 @@
+"""Claims: synthetic runs that win, lose, tie or fall short; arithmetic by the papers' printed numbers; Holm."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fercompanion import claims, plans, tables, verdicts
+from fercompanion.claims import Archive
+from fercompanion.data import FER_CLASSES
+from fercompanion.evaluate import Estimate
+from fercompanion.runs import Result, Run
+from fercompanion.verdicts import FAILS, HOLDS, NONE, NOT_RUN, OPEN, UNTESTABLE, Claim, Effect, Judgement
+
+WHOLE = verdicts._whole()
+PLAN = plans.profile("paper")
+BY_ID = {c.id: c for c in claims.CLAIMS}
+
+
+def result(arm, hits, labels, subject, dataset="fer2013", protocol="official", seed=0, **changes) -> Result:
+    """A run whose predictions are right where `hits` (n,) is."""
+    logits = np.eye(7, dtype=np.float32)[np.where(hits, labels, (labels + 1) % 7)]
+    info = {
+        "recipe": asdict(replace(WHOLE[arm], **changes)),
+        "dataset": dataset,
+        "data_sha256": "0" * 64,
+        "protocol": protocol,
+        "classes": list(FER_CLASSES),
+        "seed": seed,
+        "n": {"train": 4 * len(hits), "valid": 0, "test": len(hits)},
+        "epochs": changes.get("epochs", WHOLE[arm].epochs),
+        "metrics": {"test_centre": 100 * float(hits.mean())},
+        "embedding": {"ratio": 1.0},
+    }
+    made = Result(info, Path("nowhere"))
+    made.__dict__["predictions"] = {
+        "test_index": np.arange(len(hits)),
+        "test_labels": labels,
+        "test_clean": np.ones(len(hits), bool),
+        "test_subject": subject,
+        **{f"test_logits_{view}": logits for view in ("centre", "tencrop", "occluded")},
+    }
+    return made
+
+
+def simulated(arm: str, accuracy: float, seeds: int = 5, n: int = 900, **changes) -> tables.Tested:
+    """An arm with that accuracy; harder images are wrong first, so that arms agree on most."""
+    rng = np.random.default_rng(0)
+    ease, labels = rng.random(n), rng.integers(0, 7, n)
+    noise = np.random.default_rng(sum(map(ord, arm))).normal(0, 0.04, (seeds, n))
+    hits = ease + noise < accuracy
+    runs = tuple(result(arm, row, labels, np.arange(n), seed=s, **changes) for s, row in enumerate(hits))
+    logits = np.stack([r.predictions["test_logits_centre"] for r in runs])
+    views = {"centre": logits, "tencrop": logits}
+    index = np.arange(n)
+    return tables.Tested(index, labels, np.ones(n, bool), index.astype(str), views, runs, tuple(range(seeds)))
+
+
+def archive(**fields) -> Archive:
+    empty = {k: {} for k in ("wild", "lab", "dnnrl", "joined", "liu", "liu_valid")}
+    kim = {p: {} for p in plans.KIM_PROTOCOLS}
+    return Archive(PLAN, **empty | {"kim": kim} | fields)
+
+
+def wild(accuracy: dict[str, float], **how) -> Archive:
+    return archive(wild={arm: simulated(arm, a, **how) for arm, a in accuracy.items()})
+
+
+# --- differences ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first, how, verdict, word",
+    [
+        (0.72, {}, HOLDS, "above 0"),
+        (0.66, {}, FAILS, "below 0"),
+        (0.6925, {}, OPEN, "includes 0"),
+        (0.72, {"epochs": 5}, OPEN, "5 of 60 epochs"),
+        (0.66, {"width": 0.5}, OPEN, "0.5 times as wide"),
+        (0.72, {"dataset": "demo"}, OPEN, "synthetic faces"),
+    ],
+)
+def test_a_difference(first, how, verdict, word):
+    j = BY_ID["L3"].judge(wild({"baseline2": first, "vgg19": 0.69}, **how))
+    assert (j.verdict, word in j.why) == (verdict, True), j
+    assert j.published == "+1.62" and j.effects[0].published == 1.616
+    assert np.isnan(j.p) == bool(how)  # runs that fall short take no part in Holm's correction
+    assert bool(j.needs) == (verdict == OPEN)
+
+
+def test_one_pair_of_runs_must_differ_by_what_it_resolves():
+    e = Effect("", NONE, Estimate(1.2, 0.1, 2.3), 0.03, runs=1)
+    assert e.verdict == OPEN and replace(e, runs=5).verdict == HOLDS
+    assert e.resolvable == pytest.approx(1.1 * 2.8016 / 1.96, rel=1e-3)
+    discordant = 0.15
+    half = 100 * 1.96 * np.sqrt(discordant / 3589)
+    as_tables = Effect("", NONE, Estimate(0, -half, half), 1, 1).resolvable
+    assert as_tables == pytest.approx(tables.resolvable(3589, discordant), rel=1e-3)
+
+
+def test_all_of_several_differences_must_hold():
+    good = {"vgg19": 0.66, "baseline1": 0.67, "baseline2": 0.68, "lkrnet": 0.72}
+    j = BY_ID["L4"].judge(wild(good))
+    assert j.verdict == HOLDS and len(j.effects) == 3 and j.p == max(e.p for e in j.effects)
+    assert j.published == "+3.13; +2.84; +1.89"
+    assert BY_ID["L4"].judge(wild(good | {"baseline2": 0.75})).verdict == FAILS
+    assert BY_ID["L4"].judge(wild(good | {"baseline2": 0.7195})).verdict == OPEN
+    missing = BY_ID["L4"].judge(wild({k: v for k, v in good.items() if k != "baseline2"}))
+    assert missing.verdict == NOT_RUN and "Baseline 2" in missing.needs and "Baseline 1" not in missing.needs
+    assert "LKRNet − VGG19" in missing.ours
+
+
+def test_what_is_missing_is_sent_to_the_profile_that_has_it():
+    short = replace(archive(), plan=plans.profile("paper-cpu"))
+    assert BY_ID["L3"].judge(short).needs == "PROFILE=paper-cpu: Baseline 2; VGG19"
+    assert BY_ID["L10"].judge(short).needs.startswith("PROFILE=paper: ")  # its lab has two arms
+    assert BY_ID["L12"].judge(short).needs.startswith("PROFILE=paper: ")
+    group = {"liu-a": simulated("liu-a", 0.7, n=50)}
+    assert BY_ID["M1"].judge(replace(short, liu=group)).needs == "PROFILE=paper-cpu: Model B, SRGAN"
+
+
+def test_controls_are_shown_and_do_not_decide():
+    arms = {"tdnn": 0.70, "dnn": 0.66}
+    group = {arm: simulated(arm, a) for arm, a in arms.items()}
+    better = np.where(np.arange(900)[:, None] < 750, np.eye(7)[group["dnn"].labels], 0)
+    group["dnn"].logits["knn"] = np.stack([better] * 5)  # k-NN on DNN's features beats T-DNN
+    j = BY_ID["D2"].judge(archive(dnnrl=group))
+    assert j.verdict == HOLDS and [e.decides for e in j.effects] == [True, False]
+    assert j.effects[1].ours.high < 0 and "DNN, k-NN" in j.ours
+
+
+def test_the_interaction_is_of_both_parts():
+    both = {"vgg19": 0.66, "baseline1": 0.67, "baseline2": 0.67}
+    j = BY_ID["L5"].judge(wild(both | {"lkrnet": 0.72}))
+    assert j.verdict == HOLDS and j.published == "+1.27"
+    assert j.effects[0].ours.value == pytest.approx(4, abs=0.7)
+    assert BY_ID["L5"].judge(wild(both | {"lkrnet": 0.65})).verdict == FAILS
+
+
+def test_difficult_classes_weigh_a_third_and_easy_ones_a_half():
+    group = wild({"vgg19": 0.6, "lkrnet": 0.6}).wild
+    base, labels = group["vgg19"], group["vgg19"].labels
+    right = np.eye(7, dtype=np.float32)[labels]
+    logits = base.logits["tencrop"].copy()
+    fear = labels == FER_CLASSES.index("fear")
+    logits[:, fear] = right[fear]
+    better = replace(base, logits=base.logits | {"tencrop": logits})
+    j = BY_ID["L7"].judge(archive(wild={"vgg19": base, "lkrnet": better}))
+    gain = 100 - 100 * base.hits()[:, fear].mean()
+    assert j.effects[0].ours.value == pytest.approx(gain / 3) and j.verdict == HOLDS
+    assert j.published == "+2.33"  # (5 + 2 + 3) / 3 - (0 + 2) / 2 in Table 3
+
+
+def test_lambda_needs_the_best_accuracy_and_a_trend_of_the_ratio():
+    group = wild({"baseline1": 0.68, "lkrnet-lambda0.1": 0.7, "lkrnet": 0.72, "lkrnet-lambda0.4": 0.68})
+    for arm, lam in plans.LAMBDAS.items():
+        for r in group.wild[arm].results:
+            r.info["embedding"]["ratio"] = 1 + lam
+    j = BY_ID["L6"].judge(group)
+    assert j.verdict == HOLDS and "1.20 at λ = 0.2" in j.ours
+    for r in group.wild["lkrnet-lambda0.4"].results:
+        r.info["embedding"]["ratio"] = 0.5
+    assert BY_ID["L6"].judge(group).verdict == OPEN
+    assert BY_ID["L6"].judge(wild({"lkrnet": 0.72})).verdict == NOT_RUN
+
+
+def test_the_gain_in_the_wild_and_in_the_lab():
+    group = wild({"vgg19": 0.66, "lkrnet": 0.72})
+    equal = replace(group, lab={k: replace(t, subject=np.arange(900) // 9) for k, t in group.wild.items()})
+    j = BY_ID["L9"].judge(equal)
+    assert j.verdict == OPEN and j.effects[0].ours.value == 0 and "gain of 5.8 on CK+" in j.why
+    none = replace(equal, lab={"vgg19": equal.lab["vgg19"], "lkrnet": equal.lab["vgg19"]})
+    assert BY_ID["L9"].judge(none).verdict == HOLDS
+
+
+def test_model_b_without_imagenets_weights_settles_nothing():
+    group = {a: simulated(a, x, n=400) for a, x in (("liu-a", 0.7), ("liu-b", 0.71), ("liu-vgg16", 0.6))}
+    group |= {"liu-vgg19": simulated("liu-vgg19", 0.6, n=400)}
+    both = replace(group["liu-b"], results=group["liu-a"].results + group["liu-b"].results)
+    group["liu-ensemble"] = both
+    found = archive(liu=group, liu_valid=group)
+    for id in ("M1", "M3", "M6"):
+        j = BY_ID[id].judge(found)
+        assert j.verdict == OPEN and "random weights" in j.why and "ImageNet" in j.needs
+    for r in group["liu-b"].results:
+        r.info["recipe"]["weights"] = "ResNet50_Weights.IMAGENET1K_V1"
+    assert BY_ID["M3"].judge(found).verdict == HOLDS
+    assert BY_ID["M3"].judge(found).published == "+7.24; +5.47"
+    assert BY_ID["M6"].judge(found).verdict == FAILS  # no image is ever taken for another class but the next
+
+
+# --- levels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "accuracy, seeds, how, verdict",
+    [
+        (0.6915, 5, {}, HOLDS),
+        (0.726, 5, {}, FAILS),
+        (0.6915, 1, {}, OPEN),
+        (0.6915, 5, {"epochs": 5}, OPEN),
+    ],
+)
+def test_vgg19s_level(accuracy, seeds, how, verdict):
+    group = wild({"vgg19": accuracy}, seeds=seeds, n=50_000, **how)
+    j = BY_ID["L1"].judge(group)
+    assert j.verdict == verdict and j.published == "69.15 implied"
+
+
+def test_within_bounds():
+    assert verdicts.within(Estimate(0, -0.9, 0.9), -1, 1) == HOLDS
+    assert verdicts.within(Estimate(0, -0.9, 1.1), -1, 1) == OPEN
+    assert verdicts.within(Estimate(3, 1.1, 5), -1, 1) == FAILS
+    assert verdicts.within(Estimate(0, NONE, NONE), -1, 1) == OPEN
+
+
+# --- Kim et al. -----------------------------------------------------------------------------------
+
+
+def kim(accuracy: dict[tuple[str, str], float], folds: int = 10, n: int = 181) -> Archive:
+    """Runs of arms under protocols; each split has images of its own."""
+    found = {p: {} for p in plans.KIM_PROTOCOLS}
+    for fold in range(folds):
+        rng = np.random.default_rng(fold)
+        ease, labels = rng.permutation(n) / n, rng.integers(0, 7, n)
+        subject = np.array([f"S{i}" for i in rng.integers(0, 60, n)])
+        for (arm, protocol), a in accuracy.items():
+            run = Run(WHOLE[arm], "ckplus", protocol, fold, 10)
+            hits = ease < a + 0.004 * (fold % 3)
+            found[protocol][run] = result(arm, hits, labels, subject, "ckplus", protocol)
+    return archive(kim=found)
+
+
+def test_random_splits():
+    r18, soft, full = (("kim-resnet18", "random"), ("kim-softmax", "random"), ("kim", "random"))
+    group = kim({r18: 0.90, soft: 0.95, full: 0.951})
+    k3, k2 = BY_ID["K3"].judge(group), BY_ID["K2"].judge(group)
+    assert k3.verdict == HOLDS and k3.published == "+2.09; +2.57" and "corrected" in k3.test
+    assert k2.verdict == OPEN and k2.published == "+0.48"
+    assert "0.87 of 181 frames" in k2.why and "needs 6 " in k2.why
+    assert BY_ID["K1"].judge(group).verdict == FAILS
+    assert BY_ID["K1"].judge(kim({full: 0.992})).verdict == HOLDS
+    assert BY_ID["K1"].judge(kim({full: 0.992}, folds=1)).verdict == OPEN
+    assert BY_ID["K4"].judge(group).verdict == NOT_RUN
+
+
+def test_arms_with_different_splits_are_compared_on_those_that_both_have():
+    pair = {("kim-softmax", "random"): 0.95, ("kim", "random"): 0.951}
+    group = kim(pair)
+    for run in [r for r in group.kim["random"] if r.fold > 5 and r.recipe.name.endswith("softmax")]:
+        del group.kim["random"][run]
+    assert BY_ID["K2"].judge(group).effects[0].runs == 6
+    assert "10 random splits" in BY_ID["K1"].judge(group).protocol
+
+
+def test_random_frames_and_unseen_people():
+    j = BY_ID["K5"].judge(kim({("kim", "random"): 0.99, ("kim", "subject"): 0.80}))
+    assert j.verdict == FAILS and j.effects[0].ours.low > 10
+    same = kim({("kim", "random"): 0.992, ("kim", "subject"): 0.992}, n=900)
+    assert BY_ID["K5"].judge(same).verdict == HOLDS
+    assert BY_ID["K5"].judge(kim({("kim", "random"): 0.99})).verdict == NOT_RUN
+
+
+def test_robustness_is_an_interaction():
+    group = kim({("kim", "subject"): 0.8, ("kim-no-occlusion", "subject"): 0.8})
+    assert BY_ID["K4"].judge(group).effects[0].ours.value == 0
+    for run, r in group.kim["subject"].items():
+        if run.recipe.name.endswith("no-occlusion"):  # covered faces are always wrong
+            r.predictions["test_logits_occluded"] = np.eye(7)[(r.predictions["test_labels"] + 1) % 7]
+    j = BY_ID["K4"].judge(group)
+    assert j.verdict == HOLDS and j.effects[0].ours.value == pytest.approx(80, abs=1.5)
+
+
+# --- arithmetic -----------------------------------------------------------------------------------
+
+
+def test_disgust_in_table_3(monkeypatch):
+    j = BY_ID["L8"].judge(None)
+    assert j.verdict == FAILS and "+6 over Hua" in j.ours and "+0 over" in j.ours  # 75, 69, 75
+    other = claims.published_recalls("Table 3", FER_CLASSES)
+    other["VGG19"][1] = 60
+    monkeypatch.setattr(claims, "published_recalls", lambda *_: other)
+    assert BY_ID["L8"].judge(None).verdict == HOLDS
+
+
+def test_gradients_of_dnnrls_loss():
+    at = (-1, -0.1, 0.1, 1, 3)
+    assert claims.slopes(at) == pytest.approx([0, 0, 0.196, 0.164, 0.110], abs=5e-4)
+    assert claims.slopes(at, clamp=False) == pytest.approx(0.2 * np.exp(-0.2 * np.array(at)))
+    j = BY_ID["D4"].judge(None)
+    assert j.verdict == FAILS and "D = -1, -0.1" in j.why and "0.196 at 0.1" in j.ours
+
+
+def test_the_champion(monkeypatch):
+    j = BY_ID["D5"].judge(None)
+    assert (j.verdict, j.ours, j.published) == (FAILS, "-0.56", "70.60 > 69.3")
+    assert "71.161 on PrivateTest and 69.768" in j.why
+    better = {"DNNRL": 71.2, "FERwin [16] (Tang)": 69.3}
+    monkeypatch.setattr(claims, "published_accuracies", lambda *_: better)
+    assert BY_ID["D5"].judge(None).verdict == HOLDS
+
+
+def test_parameters_of_a_and_of_a_and_b():
+    j = BY_ID["M2"].judge(None)
+    assert j.verdict == FAILS and "2,720,647" in j.ours and "172 % vs VGG16" in j.ours
+    assert j.published == "18.5 % vs VGG16, 13.6 % vs VGG19" and "18.5 and 13.6 %" in j.why
+
+
+def test_lambda_0_and_a_mask_of_one_number():
+    assert BY_ID["L11"].judge(None).verdict == HOLDS
+    j = BY_ID["L12"].judge(archive())
+    assert j.verdict == NOT_RUN and "moving the regions changes nothing" in j.why
+
+
+# --- all of them ----------------------------------------------------------------------------------
+
+
+def test_holms_correction_within_a_paper():
+    def judged(id, p, verdict=HOLDS):
+        return Judgement(verdict, "", test="t", p=p, claim=Claim(id, "", None))
+
+    done = verdicts.corrected(
+        [judged("L1", 0.04), judged("L2", 0.01), judged("L3", 0.03), judged("K1", 0.04)]
+    )
+    assert [j.test.rsplit(" ", 1)[1] for j in done] == ["0.06", "0.03", "0.06", "0.04"]
+    assert [j.verdict for j in done] == [OPEN, HOLDS, OPEN, HOLDS]
+    assert verdicts.corrected([judged("L1", NONE)])[0].verdict == HOLDS
+
+
+def test_independent_differences_and_their_p():
+    e = verdicts.minus(Estimate(3, 2, 4), Estimate(1, 1 - 0.75, 1.75))
+    assert (e.value, e.low, e.high) == pytest.approx((2, 0.75, 3.25))
+    assert verdicts.normal_p(Estimate(1.96, 0, 3.92)) == pytest.approx(0.05, abs=1e-3)
+    assert verdicts.normal_p(Estimate(0, 0, 0)) == 1
+
+
+@pytest.mark.parametrize("profile", ["demo", "paper-cpu"])
+def test_without_runs_only_arithmetic_has_a_verdict(monkeypatch, profile):
+    monkeypatch.setattr(tables, "nearest_pixels", lambda *_: None)
+    judgements = claims.judge_all(plans.profile(profile))
+    ids = [f"{letter}{k}" for letter, n in zip("LDMK", (13, 6, 6, 5), strict=True) for k in range(1, n + 1)]
+    assert [j.claim.id for j in judgements] == ids
+    verdict = {j.claim.id: j.verdict for j in judgements}
+    arithmetic = {k for k, v in verdict.items() if v in (HOLDS, FAILS)}
+    assert arithmetic == {"L8", "L11", "D4", "D5", "M2"} and verdict["D6"] == UNTESTABLE
+    assert {verdict[i] for i in set(ids) - arithmetic - {"D6"}} == {NOT_RUN}
+    assert all(j.why and (j.needs or j.claim.id in arithmetic) for j in judgements)
+    table = claims.table(judgements)
+    assert list(table.index) == ids and set(table["verdict"]) <= set(verdicts.VERDICTS)
+    assert set(table["paper"]) == {"LKRNet", "DNNRL", "Liu et al.", "Kim et al."}
