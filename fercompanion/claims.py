@@ -26,6 +26,7 @@ from .runs import Result, Run, find_all
 from .siblings import DNNRL
 from .tables import TITLES, Tested
 from .verdicts import (
+    ENOUGH,
     FAILS,
     HOLDS,
     NONE,
@@ -180,7 +181,7 @@ def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Seq
     if missing:
         return not_run(archive, missing, effects=effects, lab=group == "lab", **told)
     test = f"paired bootstrap over {'subjects' if group in ('lab', 'kim') else 'images and seeds'}"
-    if group == "kim" and effects[0].runs > 1:
+    if group == "kim" and effects[0].runs >= ENOUGH:
         test = "corrected resampled t over splits"
     return conclude(effects, list(used.values()), test, VIEWS[group], **told)
 
@@ -194,7 +195,7 @@ def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: 
     units = first.subject if group in ("lab", "kim") else first.index
     runs = len(hits) * len(first.results) // len(first.seeds)
     e = effect(title, hits, others, units, value, runs, decides)
-    if group != "kim" or runs == 1:
+    if group != "kim" or runs < ENOUGH:
         return e
     each = [np.array([r.info["metrics"]["test_centre"] for r in t.results]) for t in (first, other)]
     n = first.results[0].info["n"]
@@ -378,14 +379,11 @@ def level(
     t: Tested, values: np.ndarray, mean: Estimate, low: float, high: float, view="tencrop", **told
 ) -> Judgement:
     """A mean over runs (J,) with its interval against bounds."""
-    if len(values) < 2:
-        why, verdict, ours = "one run has no interval over runs", OPEN, f"{values[0]:.2f}"
-    else:
-        why, verdict, ours = (
-            f"mean of {len(values)} runs against {low:.2f} to {high:.2f}",
-            within(mean, low, high),
-            str(mean),
-        )
+    verdict, ours = within(mean, low, high), str(mean)
+    why = f"mean of {len(values)} runs against {low:.2f} to {high:.2f}"
+    if len(values) < ENOUGH:
+        verdict, ours = OPEN, f"{values.mean():.2f}"
+        why = f"{count(len(values), 'run')}, too few for an interval over runs"
     told = {"ours": ours, "needs": "more runs" * (verdict == OPEN), "protocol": setting(t, view)} | told
     return settled(Judgement(verdict, why, **told), [t])
 
@@ -488,7 +486,7 @@ def unseen_people(archive: Archive) -> Judgement:
     gap = minus(seen["random"], seen["subject"])
     runs = min(len(found[p].results) for p in ("random", "subject"))
     e = Effect("random frames − unseen people", NONE, gap, normal_p(gap), runs)
-    verdict = OPEN if runs == 1 and e.verdict == OPEN else within(gap, -1, 1)
+    verdict = OPEN if runs < ENOUGH and e.verdict == OPEN else within(gap, -1, 1)
     j = Judgement(
         verdict,
         f"{e.why}; within 1 point would be the same",

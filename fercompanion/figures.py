@@ -684,13 +684,12 @@ VERDICT_MARKS = {
 """Verdict -> marker and colour; told apart by the marker alone too."""
 
 
-def claims(judgements, limit: float = 8.0):
+def claims(judgements):
     """One row a claim: its verdict, and where it is about a difference the printed one beside ours.
 
     Parameters
     ----------
     judgements : list of `verdicts.Judgement`.
-    limit : points at which the axis ends; what lies beyond is drawn as an arrow at the edge.
     """
     n = len(judgements)
     figure, (left, ax) = plt.subplots(
@@ -703,26 +702,20 @@ def claims(judgements, limit: float = 8.0):
         deciding = [e for e in j.effects if e.decides]
         for place, e in enumerate(deciding):
             y = row + (place - (len(deciding) - 1) / 2) * 0.26
-            low, high, value = np.clip([e.ours.low, e.ours.high, e.ours.value], -limit, limit)
-            ax.plot([low, high], [y, y], color=edge, lw=1.5, solid_capstyle="butt")
-            for end, beyond, arrow in ((low, e.ours.low < -limit, "<"), (high, e.ours.high > limit, ">")):
-                if beyond:
-                    ax.plot(end, y, arrow, color=edge, ms=4, clip_on=False)
-            if abs(e.ours.value) > limit:
-                side = "right" if value > 0 else "left"
-                where = {"xytext": (-9 if value > 0 else 9, 3), "textcoords": "offset points", "ha": side}
-                ax.annotate(f"{e.ours.value:+.0f}", (value, y), fontsize=7, color=edge, **where)
-            else:
-                ax.plot(value, y, "o", ms=4, color=edge)
+            ax.plot([e.ours.low, e.ours.high], [y, y], color=edge, lw=1.5, solid_capstyle="butt")
+            ax.plot(e.ours.value, y, "o", ms=4, color=edge)
             if np.isfinite(e.published):
                 ax.plot(e.published, y, "|", ms=8, mew=1.8, color="black")
         if row and judgements[row - 1].claim.paper != j.claim.paper:
             for panel in (left, ax):
                 panel.axhline(row - 0.5, color="0.8", lw=0.7)
     ax.axvline(0, color="0.6", lw=0.8, zorder=0)
-    ax.set(
-        xlim=(-limit, limit), xlabel="first minus second, percentage points; not drawn: levels, arithmetic"
-    )
+    ax.set_xscale("symlog", linthresh=4, linscale=1.2)  # wide intervals of small test sets stay on the paper
+    ticks = (-50, -10, -4, -2, 0, 2, 4, 10, 50)
+    ax.set_xticks(ticks, [f"{t:+d}".replace("-", "−") if t else "0" for t in ticks])
+    ax.set_xlim(min(-10, ax.get_xlim()[0]), max(10, ax.get_xlim()[1]))
+    ax.minorticks_off()
+    ax.set_xlabel("first minus second, percentage points; not drawn: levels, arithmetic")
     left.set(xlim=(-1, 1), ylim=(n - 0.4, -0.6))
     left.set_xticks([])
     left.set_yticks(range(n), [f"{j.claim.text}   {j.claim.id}" for j in judgements])

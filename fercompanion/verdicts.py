@@ -1,10 +1,10 @@
 """What settles a claim: the rules by which runs or numbers become a verdict.
 
-- A claimed difference holds if its whole 95 % interval lies above 0, and does not hold if it lies below.  A single pair
-  of runs must also differ by what it can resolve (80 % power), since one interval knows nothing of other seeds.  Of
-  several differences all must hold.  The p values of a paper's claims are corrected by Holm's method.
-- A claimed level holds if the interval of the mean over seeds or splits lies within a margin of the printed value,
-  and does not hold if it lies outside altogether.
+- A claimed difference holds if its whole 95 % interval lies above 0, and does not hold if it lies below.  Fewer than
+  five pairs of runs must also differ by what they can resolve (80 % power), since they know little of other seeds.
+  Of several differences all must hold.  The p values of a paper's claims are corrected by Holm's method.
+- A claimed level holds if the interval of the mean over five seeds or splits and more lies within a margin of the
+  printed value, and does not hold if it lies outside altogether.
 - Runs on other faces, with fewer epochs or narrower networks than the profile "paper" settle nothing.
 """
 
@@ -25,6 +25,8 @@ from .tables import Tested
 VERDICTS = ("holds", "does not hold", "not settled", "not run", "not testable here")
 HOLDS, FAILS, OPEN, NOT_RUN, UNTESTABLE = VERDICTS
 PAPERS = {"L": "LKRNet", "D": "DNNRL", "M": "Liu et al.", "K": "Kim et al."}
+ENOUGH = 5
+"""Runs from which on their own scatter is trusted."""
 NONE = float("nan")
 """A difference that was claimed without a number."""
 
@@ -56,7 +58,7 @@ class Effect:
     @property
     def verdict(self) -> str:
         """Holds above 0, does not hold below, else not settled."""
-        if self.runs == 1 and abs(self.ours.value) < self.resolvable:
+        if self.runs < ENOUGH and abs(self.ours.value) < self.resolvable:
             return OPEN
         return HOLDS if self.ours.low > 0 else FAILS if self.ours.high < 0 else OPEN
 
@@ -66,7 +68,7 @@ class Effect:
         low, high = self.ours.low, self.ours.high
         side = "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
         if (low > 0 or high < 0) and self.verdict == OPEN:
-            side += f", but one pair of runs resolves {self.resolvable:.1f} points"
+            side += f", but {count(self.runs, 'pair')} of runs can resolve {self.resolvable:.1f} points"
         if np.isfinite(self.published):
             side += (
                 f", and {'' if low <= self.published <= high else 'not '}the printed {self.published:+.2f}"

@@ -142,6 +142,7 @@ class ModelB(nn.Module):
     weights : "none" (random), the name of torchvision weights, or a state-dict file; see `pretrained`.
     dropout : probability of dropping a unit before the classifier (not in the paper).
     width : factor on the channels of the residual blocks; 1 is ResNet50.
+    standardise : bring each image to zero mean and unit variance, in place of the weights' mean and deviation.
 
     Raises
     ------
@@ -149,8 +150,16 @@ class ModelB(nn.Module):
         The weights are not at hand or not ResNet50's.
     """
 
-    def __init__(self, num_classes: int = 7, weights: str = "none", dropout: float = 0.0, width: float = 1.0):
+    def __init__(
+        self,
+        num_classes: int = 7,
+        weights: str = "none",
+        dropout: float = 0.0,
+        width: float = 1.0,
+        standardise: bool = False,
+    ):
         super().__init__()
+        self.standardise = standardise
         if weights != "none" and width != 1:
             raise DataError(f"weights={weights!r} are of the full ResNet50; set width=1 or weights='none'")
         state, scale = pretrained(weights) if weights != "none" else ({}, IMAGENET)
@@ -173,7 +182,8 @@ class ModelB(nn.Module):
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor | None = None) -> Output:
         """image (B, 1, H, W) in 0-1 -> Output, whose embedding (B, 2048) is the mean of the last map."""
-        image = (image - self.mean) / self.std  # (B, 3, H, W)
+        image = (image - self.mean) / self.std if not self.standardise else standardised(image)
+        image = image.expand(-1, 3, -1, -1)
         features = self.resnet(image.contiguous(memory_format=torch.channels_last))
         logits = self.classifier(self.dropout(features))
         return Output(logits, features.float(), (logits,))
