@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import torchvision
 from conftest import settled
 
-from fercompanion.losses import exponential_triplet_loss
+from fercompanion.losses import exponential_triplet_loss, triplet_loss
 from fercompanion.models.dnnrl import WIDTHS, alexnet, dnnrl, layer_table
 from fercompanion.papers import published
 
@@ -240,6 +240,19 @@ def test_weights_differ_by_e_to_the_0_8_at_most():
     assert gap(anchor, anchor, -anchor).item() == 4
     assert slope(1e-9) / slope(4.0) == pytest.approx(math.exp(0.8), rel=1e-6)
     assert math.exp(0.8) == pytest.approx(2.23, abs=0.005)
+
+
+def test_spreading_pays_without_knowledge():
+    """Two opposite poles, half of each class on each: the clamped loss likes it better than one spot, the others do not."""
+    pole = torch.tensor([1.0, 0.0])
+    anchor = pole.expand(4, 2)
+    positive = torch.stack([pole, pole, -pole, -pole])
+    negative = torch.stack([pole, -pole, pole, -pole])  # D = 0, 4, -4, 0
+    poles = exponential_triplet_loss(anchor, positive, negative).item()
+    assert poles == pytest.approx(0.75 + math.exp(-0.8) / 4) and poles == pytest.approx(0.862, abs=5e-4)
+    assert exponential_triplet_loss(anchor, anchor, anchor).item() == 1 > poles
+    assert exponential_triplet_loss(anchor, positive, negative, clamp=False) > 1
+    assert triplet_loss(anchor, positive, negative, 0.2) > triplet_loss(anchor, anchor, anchor, 0.2)
 
 
 @pytest.mark.parametrize("clamp", [True, False])
