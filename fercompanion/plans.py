@@ -135,7 +135,7 @@ PROFILES = {
                     "dnnrl": {"width": 0.25, "epochs": 6, "batch_size": 64, "standardise": True},
                     "liu": {"width": 0.25, "epochs": 6, "standardise": True},
                     "liu-b": {"width": 0.25, "faces": "srgan-small", "epochs": 2},
-                    "kim": {"width": 0.25, "epochs": 4, "batch_size": 16},
+                    "kim": {"width": 0.25, "epochs": 4, "batch_size": 16, "localisation_rate": 0.1},
                 },
                 leave_out=("liu-b-bicubic", "liu-b-48", "liu-vgg19", "liu-a-no-augmentation", "liu-a-relu"),
                 kim_folds=3,

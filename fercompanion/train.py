@@ -259,7 +259,7 @@ def make_optimizer(model, recipe: Recipe):
     common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.optimizer == "sgd":
         momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
-        return torch.optim.SGD(model.parameters(), **common, **momentum)
+        return torch.optim.SGD(model.parameters(), **common, **momentum, fused=True)
     if recipe.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), **common, fused=True)
     if recipe.optimizer == "adamax":
