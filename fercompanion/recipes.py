@@ -36,7 +36,9 @@ class Recipe:
     batch_norm: bool = _from(True, "assumed")
     standardise: bool = _from(False, "not in the paper; each image to zero mean and unit variance")
     activation: str = _sibling("prelu", "Liu's model A alone: prelu or relu")
-    localisation_rate: float = _sibling(1.0, "Kim et al.: how fast the spatial transformer leaves the identity")
+    localisation_rate: float = _sibling(
+        1.0, "Kim et al.: how fast the spatial transformer leaves the identity"
+    )
     weights: str = _sibling("none", "from random weights; or the name of torchvision weights, or a file")
     # key regions
     mask: str = _from("regions", "Eqs. 1-3; controls: shuffled (another face's mask), mean (one for all)")

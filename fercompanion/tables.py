@@ -494,20 +494,27 @@ def by_split(results: dict[Run, Result]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def kim_table2(results: dict[Run, Result], null: pd.DataFrame | None = None) -> pd.DataFrame:
+def kim_table2(
+    results: dict[Run, Result], null: pd.DataFrame | None = None, whole: dict[Run, Result] | None = None
+) -> pd.DataFrame:
     """Kim et al.'s Table 2 beside ours under each protocol, in per cent.
 
-    Ours: test frames of all finished splits pooled, centre view, with intervals from a bootstrap over subjects.  The
-    last row is `nearest_pixels`: mean over splits, and the range of 95 % of them.
+    Ours: test frames of all finished splits pooled, centre view, with intervals from a bootstrap over subjects.
+
+    Parameters
+    ----------
+    null : `nearest_pixels`, for the last row: mean over splits, and the range of 95 % of them.
+    whole : runs of the proposed network by the printed recipe, for a row of their own.
     """
     printed = {r["method"]: r["value"] for r in published("Kim2022") if r["metric"] == "accuracy_percent"}
     in_table = {r["method"] for r in published("Kim2022", "Table 2")}
     rows = []
-    for method in [*(m for m in printed if m not in KIM_METHODS), *KIM_METHODS]:
+    methods = [*(m for m in printed if m not in KIM_METHODS), *KIM_METHODS]
+    for method, of in [(m, results) for m in methods] + [(methods[-1], whole)] * bool(whole):
         arm = KIM_METHODS.get(method)
-        row = {"method": TITLES.get(arm, method)}
+        row = {"method": TITLES.get(arm, method) + ", printed recipe" * (of is whole)}
         row["paper"] = printed[method] if method in in_table else f"({printed[method]}, from 0.48)"
-        own = {p: list(_kim_runs(results, arm, p).values()) for p in KIM_PROTOCOLS}
+        own = {p: list(_kim_runs(of, arm, p).values()) for p in KIM_PROTOCOLS}
         for protocol, title in KIM_PROTOCOLS.items():
             row[title] = _kim_accuracy(own[protocol], "centre") if arm else ""
         if any(own.values()):

@@ -60,13 +60,20 @@ def siblings_block() -> str:
     for protocol in plans.KIM_PROTOCOLS:
         found = runs.find_all(plans.kim_runs(plan, (protocol,)), PROFILE)
         groups.append(("Kim2022", "Table 2", protocol, tables.by_arm(found, partial=True)))
+    whole = runs.find_all(plans.kim_printed_runs(plan), PROFILE)
+    for protocol in plans.KIM_PROTOCOLS:
+        found = {run: r for run, r in whole.items() if run.protocol == protocol}
+        groups.append(
+            ("Kim2022", "Table 2", f"{protocol}, printed recipe", tables.by_arm(found, partial=True))
+        )
     for paper, item, protocol, tested in groups:
-        printed = published_accuracies(paper, item, protocol)
+        shortened = not protocol.endswith("printed recipe")
+        printed = published_accuracies(paper, item, protocol.split(",")[0])
         for method, arm in ACCURACIES[paper].items():
             value = f"{printed[method]:.2f}" if method in printed else "–"
             name = f"{tables.TITLES[arm]}{f', {protocol}' if paper == 'Kim2022' else ''}"
             if arm not in tested:
-                lines.append(f"| {PAPERS[paper]}: {name} | {value} | {tables.NOT_RUN} | | | |")
+                lines += [f"| {PAPERS[paper]}: {name} | {value} | {tables.NOT_RUN} | | | |"] * shortened
                 continue
             t = tested[arm]
             cells = " | ".join(tables.mean_accuracy(t.hits(view)) for view in ("centre", "tencrop"))
