@@ -6,9 +6,8 @@ import argparse
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
-from . import plans, runs, siblings
+from . import packs, plans, runs, siblings
 from .data import NAMES, DataError, load_faces
 from .recipes import ARMS, OURS, PAPER, PAPER_CK, arm, sources
 
@@ -82,11 +81,25 @@ def parser() -> argparse.ArgumentParser:
     sub = command("sweep", sweep, "train all runs of a profile that are not archived yet")
     sub.add_argument("--profile", default="demo", help=f"one of {', '.join(plans.PROFILES)} (default: demo)")
     sub.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    sub.add_argument(
+        "--estimate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="time a step of each network first, and say how long all will take (default: yes)",
+    )
+    sub.add_argument(
+        "--pack",
+        metavar="FOLDER",
+        help="also put each finished run, without weights, into tar files of at most 16 MB there; "
+        "tar xf in the repository's root unpacks them",
+    )
 
     sub = command("predict", predict, "tell the expression of the faces in photos")
     sub.add_argument("images", nargs="+", help="image files")
     sub.add_argument(
-        "--run", dest="folder", help="folder of a finished run with weights (default: the demo LKRNet)"
+        "--run",
+        dest="folder",
+        help="folder of a finished run with weights (default: the small network in the package, see its model card)",
     )
     return top
 
@@ -190,30 +203,58 @@ def changed(recipe, assignments: list[str], name: str):
 
 
 def sweep(options) -> int:
+    from .estimate import spoken
+
     plan = plans.profile(options.profile)
     wanted = plans.all_runs(plan)
     missing = [run for run in wanted if runs.find(run, plan.name) is None]
     print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(wanted) - len(missing)} archived")
+    expected = expected_seconds(missing) if options.estimate else {}
     for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in missing).items():
-        print(f"  {where}  {number} x {epochs} epochs")
-    if not options.dry_run:
-        done = runs.complete(wanted, plan.name, options.root)
-        print(f"{len(done)} of {len(wanted)} runs are in {runs.results_folder(plan.name)}")
-        return int(len(done) < len(wanted))
-    return 0
+        own = sum(s for run, s in expected.items() if run.where.parent == where)
+        print(f"  {where}  {number} x {epochs} epochs{f', {spoken(own)}' * bool(expected)}")
+    if expected:
+        workers = runs.side_by_side(len(missing))
+        at_a_time = f", {workers} at a time" * (workers > 1)
+        print(
+            f"about {spoken(sum(expected.values()) / workers)} in all on this machine{at_a_time}", flush=True
+        )
+    if options.dry_run:
+        return 0
+
+    def keep(*some: runs.Run) -> None:
+        if options.pack:
+            packs.pack(some, plan.name, options.pack)
+
+    keep(*wanted)
+    done = runs.complete(wanted, plan.name, options.root, keep)
+    print(f"{len(done)} of {len(wanted)} runs are in {runs.results_folder(plan.name)}")
+    return int(len(done) < len(wanted))
+
+
+def expected_seconds(missing: list[runs.Run]) -> dict[runs.Run, float]:
+    """Run -> expected seconds, each on its share of the cores."""
+    import torch
+    from tqdm import tqdm
+
+    from .estimate import seconds
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // runs.side_by_side(len(missing))))
+    try:
+        return {run: seconds(run) for run in tqdm(missing, "timing a step of each network", leave=False)}
+    finally:
+        torch.set_num_threads(threads)
 
 
 def predict(options) -> int:
-    from .photo import read_expressions
+    from .photo import SHIPPED, read_expressions
 
-    folder = Path(options.folder) if options.folder else runs.results_folder("demo") / DEMO_RUN.where
     for path in options.images:
-        for face in read_expressions(path, folder):
+        for face in read_expressions(path, options.folder or SHIPPED):
             print(f"{path}: {face}")
     return 0
 
-
-DEMO_RUN = plans.wild_runs(plans.PROFILES["demo"], ("lkrnet",))[0]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,6 +21,10 @@ LARGEST = 1600
 """Photos are reduced to this many pixels on the longer side before detection."""
 
 
+SHIPPED = Path(__file__).parent / "trained"
+"""A small network trained on FER2013 comes with the package; MODEL_CARD.md there tells what it can and cannot."""
+
+
 @dataclass(frozen=True, eq=False)
 class Face:
     """One face of a photo and what the network says of it.
@@ -73,13 +77,13 @@ def read_photo(path: str | Path) -> Image.Image:
     return photo
 
 
-def read_expressions(path: str | Path, folder: str | Path) -> list[Face]:
+def read_expressions(path: str | Path, folder: str | Path = SHIPPED) -> list[Face]:
     """Find the faces of a photo and read their expressions with the run in `folder` (TenCrop).
 
     Parameters
     ----------
     path : image file.
-    folder : a finished run's folder with its weights.
+    folder : a finished run's folder with its weights; by default the network that comes with the package.
 
     Returns
     -------

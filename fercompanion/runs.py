@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -74,9 +75,9 @@ class Result:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
-        """Arrays of predictions.npz: index, labels, clean, and logits by crop, for valid and test."""
+        """Arrays of predictions.npz: index, labels, clean, and logits (float32) by crop, for valid and test."""
         with np.load(self.folder / "predictions.npz", allow_pickle=False) as f:
-            return dict(f)
+            return {k: f[k].astype(np.float32) if "logits" in k else f[k] for k in f}
 
     @cached_property
     def embedding(self) -> np.ndarray | None:
@@ -143,11 +144,14 @@ def find_all(runs: list[Run], profile: str) -> dict[Run, Result]:
     return {run: result for run in runs if (result := find(run, profile)) is not None}
 
 
-def complete(runs: list[Run], profile: str, root: str | None = None) -> dict[Run, Result]:
+def complete(
+    runs: list[Run], profile: str, root: str | None = None, finished: Callable[[Run], object] | None = None
+) -> dict[Run, Result]:
     """The runs of a plan: those archived are read, the others trained, if their data set is on this machine.
 
     Data sets and landmarks are loaded only if something is to be trained.  With FERCOMPANION_NO_TRAINING=1
-    nothing is.  What is left out is said in one line, and missing from the returned dict.
+    nothing is.  What is left out is said in one line, and missing from the returned dict.  `finished` is called
+    with each run as soon as it is trained.
     """
     missing = [run for run in runs if find(run, profile) is None]
     if missing and os.environ.get("FERCOMPANION_NO_TRAINING", "") not in ("", "0"):
@@ -162,23 +166,30 @@ def complete(runs: list[Run], profile: str, root: str | None = None) -> dict[Run
             left_out = sum(run.dataset == name for run in missing)
             print(f"{left_out} of {len(runs)} runs are neither archived nor possible here: {error}")
             missing = [run for run in missing if run.dataset != name]
-    _train(missing, profile, root)
+    _train(missing, profile, root, finished or (lambda run: None))
     return find_all(runs, profile)
 
 
-def _train(missing: list[Run], profile: str, root: str | None) -> None:
-    """Train runs one after the other, or on a CPU of several cores side by side.
+def side_by_side(runs: int) -> int:
+    """How many of so many runs train at a time: one on a GPU; on a CPU as many as it has cores, up to `MOST_WORKERS`.
 
     Small networks leave most of a CPU idle: two runs of one thread each take half the time of two runs of two
     threads.  torch's number of threads (OMP_NUM_THREADS) is taken as the number of cores to use.
     """
     import torch
 
-    cores = torch.get_num_threads()
-    workers = min(len(missing), cores, MOST_WORKERS)
-    if workers < 2 or torch.cuda.is_available():
+    return 1 if torch.cuda.is_available() else max(1, min(runs, torch.get_num_threads(), MOST_WORKERS))
+
+
+def _train(missing: list[Run], profile: str, root: str | None, finished: Callable[[Run], object]) -> None:
+    """Train runs one after the other, or side by side."""
+    import torch
+
+    workers = side_by_side(len(missing))
+    if workers == 1:
         for number, run in enumerate(missing, 1):
             train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
+            finished(run)
         return
     for run in missing:  # what several of them need is made once, here
         _shown(run.dataset, root or None, run.recipe.faces)
@@ -189,14 +200,16 @@ def _train(missing: list[Run], profile: str, root: str | None) -> None:
     from tqdm import tqdm
 
     start = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _start_worker}
+    threads = torch.get_num_threads() // workers
     with (
         tqdm(total=len(missing), desc=f"{profile}: {workers} at a time", unit="run") as bar,
-        ProcessPoolExecutor(workers, **start, initargs=(cores // workers,)) as pool,
+        ProcessPoolExecutor(workers, **start, initargs=(threads,)) as pool,
     ):
-        jobs = [pool.submit(train_run, run, profile, root) for run in missing]
+        jobs = {pool.submit(train_run, run, profile, root): run for run in missing}
         try:
             for job in as_completed(jobs):
                 job.result()
+                finished(jobs[job])
                 bar.update()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -233,7 +246,8 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root or None)
     shown = _shown(run.dataset, root or None, run.recipe.faces)
     fitted = fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
-    arrays = fitted["predictions"]
+    # Half precision halves the archive; all metrics are computed from what is kept.
+    arrays = {k: v.astype(np.float16) if "logits" in k else v for k, v in fitted["predictions"].items()}
     clean = clean_mask(faces)
     for part, rows in (("valid", who.valid), ("test", who.test)):
         if len(rows):

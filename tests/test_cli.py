@@ -26,7 +26,7 @@ def test_help_explains(capsys, command):
     [
         (("train", "--recipe", "our"), "there is no recipe 'our'"),
         (("train", "--set", "lamda=1"), "no field 'lamda'"),
-        (("train", "--set", "epochs=many"), "expected a value like 10"),
+        (("train", "--set", "epochs=many"), "expected a value like 8"),
         (("train", "--data", "fer"), "There is no data set 'fer'"),
         (("train", "--data", "demo-ck", "--fold", "11"), "expected 1 to 10"),
         (("train", "--data", "demo-ck", "--protocol", "official"), "no official splits"),

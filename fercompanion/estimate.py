@@ -1,0 +1,104 @@
+"""How long runs will take on this machine: one step of each network is timed, the rest is multiplication."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import cache
+
+import torch
+
+from .augment import train_transform
+from .losses import TrainingLoss
+from .models import build_model
+from .predict import Machine, forward, this_machine
+from .recipes import Recipe
+from .runs import Run
+from .train import draw_triplets, make_optimizer
+
+SIZES = {
+    "demo": (1540, 560),
+    "demo-ck": (900, 0),
+    "fer2013": (28709, 7178),
+    "fer2013+sfew": (29667, 7614),
+    "ckplus": (981, 0),
+}
+"""Images that train, and that are looked at after every epoch; of the folded data sets all images."""
+CPU_BATCH = 32
+"""On a CPU a step of this many images is timed, and its time is taken to grow with the batch."""
+
+
+def seconds(run: Run, machine: Machine | None = None) -> float:
+    """Expected seconds of a run, to a few tens of per cent: steps of training, and a third of that for a look."""
+    r, (train, looked_at) = run.recipe, SIZES[run.dataset]
+    if not looked_at:
+        looked_at = train / run.n_folds
+        train -= looked_at
+    views = 4 * looked_at  # TenCrop and the like at the end, three times as fast as training
+    return _image_seconds(_step(r), machine or this_machine()) * (r.epochs * (train + looked_at / 3) + views)
+
+
+def _step(recipe: Recipe) -> Recipe:
+    """The recipe with all that does not change the work of a step at its default."""
+    plain = Recipe("")
+    same = (
+        "lr",
+        "margin",
+        "epochs",
+        "alpha",
+        "gamma",
+        "schedule",
+        "dropout",
+        "rollback",
+        "patience",
+        "decay",
+    )
+    same += (
+        "mask",
+        "warmup_epochs",
+        "warmup_lr",
+        "knn",
+        "test_occluded",
+        "label_smoothing",
+        "select",
+        "lr_floor",
+    )
+    return replace(recipe, **{name: getattr(plain, name) for name in ("name", *same)}, weights="none")
+
+
+@cache
+def _image_seconds(recipe: Recipe, machine: Machine) -> float:
+    """Seconds of a training step by image, on random grey."""
+    device = torch.device(machine.device)
+    few = recipe.batch_size if device.type == "cuda" else min(recipe.batch_size, CPU_BATCH)
+    model = build_model(recipe.model, **recipe.model_options())
+    model = model.to(device, memory_format=torch.channels_last).train()
+    optimizer, criterion = make_optimizer(model, recipe), None
+    labels = torch.arange(4 * few, device=device) % 7
+    image = torch.rand(len(labels), 2, recipe.size, recipe.size, device=device)
+    times = []
+    for _ in range(8 if device.type == "cuda" else 2):
+        start = time.perf_counter()
+        rows, triplets = draw_triplets(
+            torch.arange(few, device=device),
+            labels,
+            torch.arange(len(labels), device=device),
+            recipe.triplets,
+        )
+        with machine.autocast():
+            output = forward(model, train_transform(image[rows], recipe))
+        criterion = criterion or TrainingLoss(recipe, 7, output.embedding.shape[1]).to(device)
+        optimizer.zero_grad(set_to_none=True)
+        criterion(output, labels[rows], triplets).backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times) / few
+
+
+def spoken(duration: float) -> str:
+    """Seconds as one would say them: 40 s, 12 min, 3.5 h."""
+    if duration < 90:
+        return f"{duration:.0f} s"
+    return f"{duration / 60:.0f} min" if duration < 5400 else f"{duration / 3600:.1f} h"

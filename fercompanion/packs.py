@@ -1,0 +1,56 @@
+"""Packs: finished runs as tar files small enough to carry from one machine to another, without weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from .runs import Run, find, results_folder
+
+LIMIT = 16_000_000
+"""Largest size of a pack in bytes."""
+KEPT = ("history.csv", "predictions.npz", "run.json")
+
+
+def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: int = LIMIT) -> list[Path]:
+    """Add finished runs to ``<profile>-001.tar``, ``-002.tar``, ... in `folder`; those in a pack stay there.
+
+    ``tar xf`` in the repository's root puts them where `runs.find` looks.  A pack is replaced in one step, so that
+    it is whole whenever the work is cut off.
+
+    Parameters
+    ----------
+    runs : those that are not finished are passed over.
+    limit : bytes; a single run that is larger gets a pack of its own.
+
+    Returns
+    -------
+    list of Path
+        All packs of the profile.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    packs = sorted(folder.glob(f"{profile}-[0-9][0-9][0-9].tar"))
+    packed = set()
+    for path in packs:
+        with tarfile.open(path) as tar:
+            packed |= {str(Path(name).parent) for name in tar.getnames()}
+    for run in runs:
+        where = f"results/{profile}/{run.where}"
+        if where in packed or find(run, profile) is None:
+            continue
+        files = [results_folder(profile) / run.where / name for name in KEPT]
+        size = sum(f.stat().st_size + 1024 for f in files)  # a header, and the filling of the last block
+        if not packs or packs[-1].stat().st_size + size > limit:
+            packs.append(folder / f"{profile}-{len(packs) + 1:03d}.tar")
+        part = packs[-1].with_suffix(".part")
+        if packs[-1].exists():
+            shutil.copyfile(packs[-1], part)
+        with tarfile.open(part, "a") as tar:
+            for f in files:
+                tar.add(f, f"{where}/{f.name}")
+        os.replace(part, packs[-1])
+    return packs

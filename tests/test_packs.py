@@ -1,0 +1,86 @@
+"""Packs of finished runs, and the estimate of a sweep's time."""
+
+import json
+import shutil
+import tarfile
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from fercompanion import estimate
+from fercompanion.packs import pack
+from fercompanion.plans import PROFILES, all_runs, wild_runs
+from fercompanion.predict import this_machine
+from fercompanion.runs import Run, find, results_folder
+
+RUNS = wild_runs(PROFILES["demo"])[:4]
+
+
+def finish(run: Run, size: int) -> None:
+    """A run's files, with predictions of about `size` random bytes, and weights."""
+    folder = results_folder("demo") / run.where
+    folder.mkdir(parents=True)
+    np.savez(folder / "predictions.npz", x=np.random.default_rng(0).bytes(size))
+    for name in ("history.csv", "weights.safetensors", "checkpoint.pt"):
+        (folder / name).write_text("x")
+    (folder / "run.json").write_text(json.dumps({"recipe": asdict(run.recipe)}))
+
+
+def test_packs_stay_below_the_limit_and_unpack_where_runs_are_found(tmp_path, monkeypatch):
+    for run in RUNS[:3]:
+        finish(run, 40_000)
+    packs = pack(RUNS, "demo", tmp_path / "home", limit=110_000)
+    assert [p.name for p in packs] == ["demo-001.tar", "demo-002.tar"]
+    assert all(p.stat().st_size <= 110_000 for p in packs)
+    for path in packs:
+        with tarfile.open(path) as tar:
+            assert not any(name.endswith((".safetensors", ".pt")) for name in tar.getnames())
+            tar.extractall(tmp_path / "clone", filter="data")
+    monkeypatch.setenv("FERCOMPANION_RESULTS", str(tmp_path / "clone/results"))
+    assert [find(run, "demo") is not None for run in RUNS] == [True, True, True, False]
+
+
+def test_a_run_is_packed_once_and_a_later_one_is_added(tmp_path):
+    finish(RUNS[0], 1000)
+    first = pack(RUNS, "demo", tmp_path)[0].read_bytes()
+    assert pack(RUNS, "demo", tmp_path)[0].read_bytes() == first
+    finish(RUNS[1], 1000)
+    (path,) = pack([RUNS[1]], "demo", tmp_path)
+    with tarfile.open(path) as tar:
+        assert len(tar.getnames()) == 6
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_failed_write_leaves_the_pack_whole(tmp_path, monkeypatch):
+    finish(RUNS[0], 1000)
+    (path,) = pack(RUNS[:1], "demo", tmp_path)
+    before = path.read_bytes()
+    finish(RUNS[1], 1000)
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="disk full"):
+        pack(RUNS[:2], "demo", tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_the_estimate_grows_with_epochs_and_images():
+    machine = this_machine("cpu")
+    tiny = replace(RUNS[0].recipe, width=0.03125, batch_size=8, epochs=10)
+    one = estimate.seconds(Run(tiny, "demo"), machine)
+    assert 0 < one < 100
+    longer = Run(replace(tiny, epochs=1000), "demo")
+    assert estimate.seconds(longer, machine) == pytest.approx(100 * one, rel=0.5)
+    assert estimate.seconds(Run(tiny, "fer2013"), machine) == pytest.approx(18.6 * one, rel=0.1)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_sizes_of_all_data_sets_are_known(name):
+    assert {run.dataset for run in all_runs(PROFILES[name])} <= set(estimate.SIZES)
+
+
+def test_durations_are_spoken():
+    assert [estimate.spoken(s) for s in (40, 720, 12600)] == ["40 s", "12 min", "3.5 h"]

@@ -1,0 +1,155 @@
+"""Put a finished run's network into the package, with a model card computed from its predictions.
+
+    python tools/ship_model.py results/paper-cpu/fer2013/small-kim-softmax/official/seed0
+    python tools/ship_model.py --check          the card still says what the predictions say
+
+The network that `predict` and notebook 00 use by default lies in fercompanion/trained/: weights in half precision
+(safetensors), run.json, and the card. The run itself stays archived in results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from fercompanion import evaluate
+from fercompanion.photo import SHIPPED
+from fercompanion.runs import ROOT, Result
+
+LARGEST = 8e6
+CARD = """\
+# Model card: expressions on 48 × 48 gray faces
+
+| | |
+|---|---|
+| network | {model}, width {width}: {parameters:,} parameters, {size:.1f} MB in half precision |
+| trained on | {dataset}, {train:,} Training images ({layout}; sha256 {sha256}…); nothing else |
+| recipe | {epochs} epochs, seed {seed}, {optimizer}; `run.json` has all of it |
+| selected | {selection}, epoch {selected} |
+| made by | commit {commit}, torch {torch}, {machine} |
+
+## How often it is right
+
+PrivateTest, which was looked at once: {n:,} images, mean over ten crops, 95 % intervals (Wilson).
+
+| | n | accuracy % |
+|---|---|---|
+| all | {n:,} | {all} |
+| without an exact copy in Training | {n_clean:,} | {clean} |
+| centre crop alone | {n:,} | {centre} |
+
+| class | n | recall % | most often taken for |
+|---|---|---|---|
+{classes}
+
+The labels themselves are noisy: people who label these images agree with them about two times in three. The
+weights are rounded to half precision after this test.
+
+## What it is for
+
+To try the companion on a picture, and as a small start for experiments. FER2013's photographs come from the web
+and their rights are not cleared: use these weights for research and teaching only.
+
+## What it must not be used for
+
+- No decision about a person: not in hiring, teaching, medicine, insurance, policing or at a border. In the European
+  Union, inferring emotions of people at work or in education is forbidden (AI Act, Article 5).
+- A face is not a feeling. The seven names are what strangers wrote under a picture, not what anybody felt.
+- Nothing is known about age, skin colour, gender or culture of the faces in FER2013, so nothing about how the errors
+  fall on groups of people. It has not been tested on any other data.
+"""
+
+
+def card(result: Result, size: float) -> str:
+    """The card of a run, all numbers from its predictions and its run.json; `size` in MB."""
+    info, arrays = result.info, result.predictions
+    labels, ten = arrays["test_labels"], arrays["test_logits_tencrop"].argmax(1)
+    clean, names = arrays["test_clean"], info["classes"]
+
+    def estimate(hits: np.ndarray) -> str:
+        return str(evaluate.accuracy(hits))
+
+    rows = []
+    for k, name in enumerate(names):
+        own = ten[labels == k]
+        wrong = np.bincount(own[own != k], minlength=len(names))
+        other = f"{names[wrong.argmax()]} ({100 * wrong.max() / len(own):.0f} %)" if wrong.any() else "–"
+        rows.append(f"| {name} | {len(own):,} | {estimate(own == k)} | {other} |")
+    return CARD.format(
+        **{k: info["recipe"][k] for k in ("model", "width", "optimizer")},
+        **{
+            k: info[k]
+            for k in ("parameters", "dataset", "layout", "epochs", "seed", "selection", "commit", "machine")
+        },
+        size=size,
+        train=info["n"]["train"],
+        sha256=info["data_sha256"][:12],
+        selected=info["selected_epoch"],
+        torch=info["versions"]["torch"],
+        n=len(labels),
+        n_clean=int(clean.sum()),
+        all=estimate(ten == labels),
+        clean=estimate((ten == labels)[clean]),
+        centre=estimate(arrays["test_logits_centre"].argmax(1) == labels),
+        classes="\n".join(rows),
+    )
+
+
+def ship(folder: Path) -> Path:
+    """Write weights, run.json and card; returns the folder."""
+    result = Result(json.loads((folder / "run.json").read_text()), folder)
+    weights = {
+        k: v.half() if v.is_floating_point() else v
+        for k, v in load_file(folder / "weights.safetensors").items()
+    }
+    assert all(torch.isfinite(v).all() for v in weights.values()), "a weight is too large for half precision"
+    SHIPPED.mkdir(exist_ok=True)
+    save_file(weights, SHIPPED / "weights.safetensors")
+    shutil.copyfile(folder / "run.json", SHIPPED / "run.json")
+    size = (SHIPPED / "weights.safetensors").stat().st_size
+    assert size <= LARGEST, f"{size / 1e6:.1f} MB is more than {LARGEST / 1e6:.0f}"
+    (SHIPPED / "MODEL_CARD.md").write_text(card(result, size / 1e6))
+    return SHIPPED
+
+
+def archived() -> Result:
+    """The run in results/ that the shipped network comes from."""
+    info = json.loads((SHIPPED / "run.json").read_text())
+    for path in (ROOT / "results").glob(
+        f"*/{info['dataset']}/{info['recipe']['name']}/*/*seed{info['seed']}/run.json"
+    ):
+        if json.loads(path.read_text()) == info:
+            return Result(info, path.parent)
+    raise SystemExit(f"{SHIPPED}/run.json: its run is not in results/")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, help="a finished run, with weights.safetensors")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; status 1 if the card is out of date"
+    )
+    options = parser.parse_args()
+    if options.check:
+        size = (SHIPPED / "weights.safetensors").stat().st_size / 1e6
+        if (SHIPPED / "MODEL_CARD.md").read_text() != card(archived(), size):
+            print(f"{SHIPPED}/MODEL_CARD.md: out of date; ship the run anew", file=sys.stderr)
+            return 1
+        return 0
+    if options.folder is None:
+        parser.error("name a run's folder, or --check")
+    print(f"written to {ship(options.folder)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
