@@ -185,7 +185,7 @@ PROFILES = {
                 {
                     "dnnrl": {"width": 0.5, "epochs": 2},
                     "liu": {"width": 0.5, "epochs": 2},
-                    "kim": {"width": 0.25, "epochs": 30},
+                    "kim": {"width": 0.25, "epochs": 30, "localisation_rate": 0.1},
                 },
                 {
                     "liu-b": {"faces": "srgan-small", "epochs": 1},
