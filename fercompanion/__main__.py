@@ -235,9 +235,9 @@ def sweep(options) -> int:
 def expected_seconds(missing: list[runs.Run]) -> dict[runs.Run, float]:
     """Run -> expected seconds, each on its share of the cores."""
     import torch
-    from tqdm import tqdm
 
     from .estimate import seconds
+    from .progress import tqdm
 
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // runs.side_by_side(len(missing))))

@@ -12,9 +12,9 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from tqdm import tqdm
 
 from .data import DataError, Faces
+from .progress import tqdm
 
 POINTS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 """Order of the five landmarks; left and right as seen in the image."""

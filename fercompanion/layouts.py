@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
+
+from .progress import tqdm
 
 SPLITS = ("Training", "PublicTest", "PrivateTest")
 SIDE = 48

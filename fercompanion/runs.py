@@ -197,7 +197,7 @@ def _train(missing: list[Run], profile: str, root: str | None, finished: Callabl
             _landmarks(run.dataset, root or None)
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
-    from tqdm import tqdm
+    from .progress import tqdm
 
     start = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _start_worker}
     threads = torch.get_num_threads() // workers
@@ -377,8 +377,11 @@ def folds(run: Run) -> list[Run]:
 
 
 def _save_weights(path: Path, state: dict) -> None:
-    from safetensors.torch import save_file
-
+    try:
+        from safetensors.torch import save_file
+    except ImportError:  # a bare machine; its archive needs no weights
+        print(f"{path}: not written, safetensors is not installed")
+        return
     save_file({k: v.contiguous() for k, v in state.items()}, path)
 
 

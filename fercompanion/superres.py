@@ -21,12 +21,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm import tqdm
 
 from .augment import random_crop, random_flip
 from .data import DataError, Faces
 from .landmarks import cache_dir
 from .predict import Machine, this_machine
+from .progress import tqdm
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from .augment import centre_view, train_transform
 from .data import DataError, Faces
@@ -18,6 +17,7 @@ from .landmarks import Landmarks
 from .losses import TrainingLoss
 from .models import build_model
 from .predict import CROPS, Machine, forward, gather, make_masks, predict, this_machine, to_stack
+from .progress import tqdm
 from .protocols import Parts
 from .recipes import Recipe
 
