@@ -15,15 +15,13 @@ import torch
 from scipy import stats
 
 from . import evaluate, explain, plans, tables
+from .arithmetic import champion, disgust, hard_triplets, parameters, same_loss
 from .data import FER_CLASSES, JOINED
 from .doctor import EXPECTED_COUNTS
 from .evaluate import Estimate
-from .losses import TrainingLoss, exponential_triplet_loss
-from .models import build_model, liu2019
-from .papers import ACCURACIES, METHODS, published, published_accuracies, published_gains, published_recalls
-from .recipes import PAPER, arm
+from .models import build_model
+from .papers import ACCURACIES, published, published_accuracies, published_gains, published_recalls
 from .runs import Result, Run, find_all
-from .siblings import DNNRL
 from .tables import TITLES, Tested
 from .verdicts import (
     ENOUGH,
@@ -499,99 +497,6 @@ def unseen_people(archive: Archive) -> Judgement:
         e.p if verdict == FAILS else NONE,
     )
     return settled(j, list(found.values()))
-
-
-# --- arithmetic -----------------------------------------------------------------------------------
-
-
-def disgust(_: Archive) -> Judgement:
-    """L8: LKRNet's recall of disgust in Table 3 against the other papers' and against its own VGG19."""
-    recall = {
-        m: v[FER_CLASSES.index("disgust")] for m, v in published_recalls("Table 3", FER_CLASSES).items()
-    }
-    ours, vgg19 = (recall[m] for wanted in ("lkrnet", "vgg19") for m, a in METHODS.items() if a == wanted)
-    best = max((m for m in recall if m not in METHODS), key=recall.get)
-    lead, gain = ours - recall[best], ours - vgg19
-    why = f"the lead is {'there' if lead >= 6 else 'smaller'}, "
-    why += "and VGG19 lacks it" if gain > 0 else "but the plain VGG19 has it too: no gain of the method"
-    shown = f"{lead:+.0f} over {best}, {gain:+.0f} over the paper's own VGG19"
-    verdict = HOLDS if lead >= 6 and gain > 0 else FAILS
-    return Judgement(verdict, why, shown, "≥ 6", "arithmetic", "LKRNet's Table 3")
-
-
-def slopes(distances: Sequence[float], clamp: bool = True) -> np.ndarray:
-    """|dL/dD| of DNNRL's loss by autograd at relative distances D from -4 to 4."""
-    d = torch.tensor(list(distances), dtype=torch.float64, requires_grad=True)
-    near, far = torch.full_like(d, 5).sqrt()[:, None], (5 + d).sqrt()[:, None]
-    loss = exponential_triplet_loss(torch.zeros_like(near), near, far, DNNRL.alpha, DNNRL.gamma, clamp)
-    return torch.autograd.grad(loss * len(d), d)[0].abs().numpy()
-
-
-def hard_triplets(_: Archive) -> Judgement:
-    """D4: whether the gradient grows as triplets get more difficult, that is with falling D."""
-    at = (-1.0, -0.1, 0.1, 1.0, 3.0)
-    clamped, free = slopes(at), slopes(at, clamp=False)
-    grows, grows_free = (bool((np.diff(s) < 0).all()) for s in (clamped, free))
-    lost = ", ".join(f"{d:g}" for d, s in zip(at, clamped, strict=True) if s == 0)
-    why = f"violated triplets (D = {lost}) have no gradient" if lost else "every triplet has a gradient"
-    why += f"; without the clamp the gradient {'grows' if grows_free else 'does not grow'} throughout"
-    shown = ", ".join(f"{s:.3f} at {d:g}" for d, s in zip(at, clamped, strict=True))
-    told = {"test": "gradients by autograd", "protocol": f"α = {DNNRL.alpha:g}, γ = {DNNRL.gamma:g}"}
-    return Judgement(HOLDS if grows else FAILS, why, f"|dL/dD| {shown}", "Fig. 3", **told)
-
-
-def champion(_: Archive) -> Judgement:
-    """D5: DNNRL's printed accuracy against the challenge winner's on the same test set."""
-    value = published_accuracies("DNNRL", "Table 2")
-    won = {r["protocol"]: float(r["value"]) for r in published("Liu2019") if "champion" in r["method"]}
-    lead = value["DNNRL"] - won["PrivateTest"]
-    why = f"the winner has {won['PrivateTest']} on PrivateTest and {won['PublicTest']} on PublicTest (Liu et al.)"
-    claimed = f"{value['DNNRL']:.2f} > {value['FERwin [16] (Tang)']:.1f}"
-    return Judgement(
-        HOLDS if lead > 0 else FAILS, why, f"{lead:+.2f}", claimed, "arithmetic", "printed, PrivateTest"
-    )
-
-
-def parameters(_: Archive) -> Judgement:
-    """M2: parameters of the network that has the printed accuracy, A + B, beside VGG16 and VGG19."""
-    rows = [r for r in published("Liu2019") if r["metric"].startswith("parameter")]
-    claimed = {r["class"]: float(r["value"]) for r in rows if r["metric"] == "parameter_ratio_percent"}
-    counted = {r["method"]: int(r["value"]) for r in rows if r["item"] == "Table 1"}
-    with torch.device("meta"):
-        built = [build_model(m, batch_norm=False) for m in ("vgg16", "liu_vgg19")]
-        built += [build_model(m) for m in ("liu_a", "liu_b")]
-    vgg16, vgg19, a, b = (sum(p.numel() for p in m.parameters()) for m in built)
-    own = {"vs VGG16": 100 * (a + b) / vgg16, "vs VGG19": 100 * (a + b) / vgg19}
-    alone = [100 * counted["Improved model"] / counted[v] for v in ("VGG16", "VGG19")]
-    keras = liu2019.parameter_counts(liu2019.liu_a())["Keras"]
-    why = f"{alone[0]:.1f} and {alone[1]:.1f} % follow from the printed counts, but A's alone; the accuracy is A + B's"
-    shown = f"A {keras:,} as Keras counts; A + B {a + b:,} = " + ", ".join(
-        f"{v:.0f} % {k}" for k, v in own.items()
-    )
-    verdict = HOLDS if all(own[k] <= claimed[k] + 0.1 for k in claimed) else FAILS
-    return Judgement(verdict, why, shown, ", ".join(f"{v} % {k}" for k, v in claimed.items()), "exact counts")
-
-
-def same_loss(_: Archive) -> Judgement:
-    """L11: with λ = 0 LKRNet has Baseline 1's loss and gradients to the last bit."""
-    generator = torch.Generator().manual_seed(0)
-    image, mask = torch.rand(2, 6, 1, 44, 44, generator=generator)
-    labels, triplets = torch.arange(6) % 3, tuple(torch.tensor(rows) for rows in ([0, 1], [3, 4], [1, 2]))
-    recipes = [arm(PAPER, name, width=0.05) for name in ("baseline1", "lkrnet-lambda0")]
-    found = []
-    for recipe in recipes:
-        torch.manual_seed(0)
-        model = build_model(recipe.model, **recipe.model_options())
-        loss = TrainingLoss(recipe, 7, 256)(model(image, mask), labels, triplets)
-        found.append([loss, *torch.autograd.grad(loss, list(model.parameters()))])
-    equal = all(torch.equal(x, y) for x, y in zip(*found, strict=True))
-    why = f"loss and gradients are {'the same' if equal else 'not the same'} to the last bit"
-    if recipes[0].triplets != recipes[1].triplets:
-        why += "; if triplets are drawn all the same, a step of λ = 0 shows three times the images"
-    shown = f"loss {found[0][0]:.6f} and {found[1][0]:.6f}"
-    return Judgement(
-        HOLDS if equal else FAILS, why, shown, "equal", "exact equality", "one batch, same weights"
-    )
 
 
 CLAIMS = (

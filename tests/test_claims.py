@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fercompanion import claims, plans, tables, verdicts
+from fercompanion import arithmetic, claims, plans, tables, verdicts
 from fercompanion.claims import Archive
 from fercompanion.data import FER_CLASSES
 from fercompanion.evaluate import Estimate
@@ -281,16 +281,16 @@ def test_robustness_is_an_interaction():
 def test_disgust_in_table_3(monkeypatch):
     j = BY_ID["L8"].judge(None)
     assert j.verdict == FAILS and "+6 over Hua" in j.ours and "+0 over" in j.ours  # 75, 69, 75
-    other = claims.published_recalls("Table 3", FER_CLASSES)
+    other = arithmetic.published_recalls("Table 3", FER_CLASSES)
     other["VGG19"][1] = 60
-    monkeypatch.setattr(claims, "published_recalls", lambda *_: other)
+    monkeypatch.setattr(arithmetic, "published_recalls", lambda *_: other)
     assert BY_ID["L8"].judge(None).verdict == HOLDS
 
 
 def test_gradients_of_dnnrls_loss():
     at = (-1, -0.1, 0.1, 1, 3)
-    assert claims.slopes(at) == pytest.approx([0, 0, 0.196, 0.164, 0.110], abs=5e-4)
-    assert claims.slopes(at, clamp=False) == pytest.approx(0.2 * np.exp(-0.2 * np.array(at)))
+    assert arithmetic.slopes(at) == pytest.approx([0, 0, 0.196, 0.164, 0.110], abs=5e-4)
+    assert arithmetic.slopes(at, clamp=False) == pytest.approx(0.2 * np.exp(-0.2 * np.array(at)))
     j = BY_ID["D4"].judge(None)
     assert j.verdict == FAILS and "D = -1, -0.1" in j.why and "0.196 at 0.1" in j.ours
 
@@ -300,7 +300,7 @@ def test_the_champion(monkeypatch):
     assert (j.verdict, j.ours, j.published) == (FAILS, "-0.56", "70.60 > 69.3")
     assert "71.161 on PrivateTest and 69.768" in j.why
     better = {"DNNRL": 71.2, "FERwin [16] (Tang)": 69.3}
-    monkeypatch.setattr(claims, "published_accuracies", lambda *_: better)
+    monkeypatch.setattr(arithmetic, "published_accuracies", lambda *_: better)
     assert BY_ID["D5"].judge(None).verdict == HOLDS
 
 

@@ -71,9 +71,9 @@ def test_the_estimate_grows_with_epochs_and_images():
     machine = this_machine("cpu")
     tiny = replace(RUNS[0].recipe, width=0.03125, batch_size=8, epochs=10)
     one = estimate.seconds(Run(tiny, "demo"), machine)
-    assert 0 < one < 100
+    assert 0 < one < 3600
     longer = Run(replace(tiny, epochs=1000), "demo")
-    assert estimate.seconds(longer, machine) == pytest.approx(100 * one, rel=0.5)
+    assert estimate.seconds(longer, machine) == pytest.approx(100 * one, rel=0.3)
     assert estimate.seconds(Run(tiny, "fer2013"), machine) == pytest.approx(18.6 * one, rel=0.1)
 
 
