@@ -107,7 +107,7 @@ def read_expressions(path: str | Path, folder: str | Path = SHIPPED) -> list[Fac
         image, corner, scale = cut_out(photo, box)
         points, inner = (points - corner) * scale, (box.reshape(2, 2) - corner) * scale
         mask = key_region_mask(points[None], inner.reshape(1, 4), 48, recipe.region_alpha)
-        stack = torch.cat([torch.as_tensor(image)[None, None] / 255.0, torch.as_tensor(mask)[:, None]], 1)
+        stack = torch.cat([torch.tensor(image)[None, None] / 255.0, torch.as_tensor(mask)[:, None]], 1)
         ten = ten_views(stack.float(), recipe).flatten(0, 1)
         with torch.no_grad():
             p = model(ten[:, :1], ten[:, 1:]).logits.mean(0).softmax(0).numpy()

@@ -1,15 +1,17 @@
 """The network that comes with the package: safe to load, small, and its card says what its predictions say."""
 
 import json
+import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from fercompanion.data import load_faces
 from fercompanion.explain import recipe_of, trained_model
 from fercompanion.photo import SHIPPED, load_run, read_expressions
+from fercompanion.predict import predict, this_machine, to_stack
 from fercompanion.runs import ROOT
 
 
@@ -45,15 +47,26 @@ def test_it_reads_a_photo(demo, tmp_path):
     assert found.image.shape == (48, 48) and found.points.shape == (5, 2)
 
 
-def test_a_smile_is_read_as_happiness_more_often_than_not(demo):
-    """On rendered faces, which it has never seen, only the plainest expression is asked for."""
-    import torch
-
+def read_all(faces, view):
+    """Shares of PrivateTest faces that the packaged weights read as their label."""
     result = load_run(SHIPPED)
-    model = trained_model(recipe_of(result), result.weights(), 7)
-    rows = demo.where("PrivateTest")
-    rows = rows[demo.labels[rows] == demo.classes.index("happiness")]
-    with torch.no_grad():
-        logits = model(torch.as_tensor(demo.images[rows][:, None]).float() / 255).logits
-    read = np.array(result.info["classes"])[logits.argmax(1).numpy()]
-    assert (read == "happiness").mean() > 0.3
+    recipe = recipe_of(result)
+    model = trained_model(recipe, result.weights(), 7)
+    rows = faces.where("PrivateTest")
+    image, _ = to_stack(faces.images[rows], None, "cpu")
+    logits, _ = predict(model, image, None, this_machine("cpu"), recipe, view)
+    return 100 * (logits.argmax(1) == faces.labels[rows]).mean()
+
+
+def test_it_knows_something_of_rendered_faces(demo):
+    """Which it has never seen; a seventh would be chance, and 20 % is seldom reached by it (p < 0.01)."""
+    assert read_all(demo, "centre") > 20
+
+
+@pytest.mark.skipif("FERCOMPANION_DATA" not in os.environ, reason="FER2013 is not at hand")
+def test_rounding_the_weights_changed_nothing_to_speak_of():
+    faces = load_faces("fer2013")
+    info = load_run(SHIPPED).info
+    if faces.sha256 != info["data_sha256"]:
+        pytest.skip("another copy of FER2013")
+    assert read_all(faces, "tencrop") == pytest.approx(info["metrics"]["test_tencrop"], abs=0.2)

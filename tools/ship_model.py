@@ -60,7 +60,7 @@ and their rights are not cleared: use these weights for research and teaching on
 ## What it must not be used for
 
 - No decision about a person: not in hiring, teaching, medicine, insurance, policing or at a border. In the European
-  Union, inferring emotions of people at work or in education is forbidden (AI Act, Article 5).
+  Union, inferring emotions of people at work or in education is forbidden but for medical and safety reasons (AI Act, Article 5).
 - A face is not a feeling. The seven names are what strangers wrote under a picture, not what anybody felt.
 - Nothing is known about age, skin colour, gender or culture of the faces in FER2013, so nothing about how the errors
   fall on groups of people. It has not been tested on any other data.
