@@ -188,6 +188,7 @@ PROFILES = {
                     "kim": {"width": 0.25, "epochs": 30, "localisation_rate": 0.1},
                 },
                 {
+                    "alexnet": {"optimizer": "adam", "lr": 3e-4},
                     "liu-b": {"faces": "srgan-small", "epochs": 1},
                     "liu-b-bicubic": {"epochs": 1},
                     "liu-b-48": {"epochs": 1},

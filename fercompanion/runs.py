@@ -248,6 +248,7 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     fitted = fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
     # Half precision halves the archive; all metrics are computed from what is kept.
     arrays = {k: v.astype(np.float16) if "logits" in k else v for k, v in fitted["predictions"].items()}
+    arrays["test_predicted_last_epoch"] = arrays.pop("test_logits_last_epoch").argmax(1).astype(np.uint8)
     clean = clean_mask(faces)
     for part, rows in (("valid", who.valid), ("test", who.test)):
         if len(rows):
@@ -303,7 +304,7 @@ def summary(arrays: dict, history: list[dict]) -> dict:
             hit = arrays[f"{part}_logits_{view}"].argmax(1) == arrays[f"{part}_labels"]
             metrics[f"{part}_{view}"] = 100 * float(hit.mean())
             metrics[f"{part}_{view}_clean"] = 100 * float(hit[arrays[f"{part}_clean"]].mean())
-    last = arrays["test_logits_last_epoch"].argmax(1) == arrays["test_labels"]
+    last = arrays["test_predicted_last_epoch"] == arrays["test_labels"]
     metrics["test_last_epoch"] = 100 * float(last.mean())
     metrics["test_selected_maximum"] = max(row["test_accuracy"] for row in history)
     return metrics

@@ -494,6 +494,11 @@ def by_split(results: dict[Run, Result]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def blank(frame: pd.DataFrame) -> pd.DataFrame:
+    """For the eye: missing cells empty, and whole numbers without decimals where a column has gaps."""
+    return frame.convert_dtypes(convert_string=False, convert_boolean=False).astype(object).fillna("")
+
+
 def kim_table2(
     results: dict[Run, Result], null: pd.DataFrame | None = None, whole: dict[Run, Result] | None = None
 ) -> pd.DataFrame:

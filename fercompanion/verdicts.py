@@ -183,7 +183,7 @@ def settled(judgement: Judgement, tested: Sequence[Tested]) -> Judgement:
 
 
 def shortfall(tested: Sequence[Tested]) -> str:
-    """In what runs fall short of the papers' faces, schedules and networks; empty if in nothing."""
+    """In what runs fall short of the faces, schedules and networks of the profile "paper"; empty if in nothing."""
     found = []
     for info in (r.info for t in tested for r in t.results):
         recipe = info["recipe"]
@@ -191,7 +191,7 @@ def shortfall(tested: Sequence[Tested]) -> str:
         if info["dataset"].startswith("demo"):
             found.append("synthetic faces")
         if recipe["epochs"] < whole.epochs:
-            found.append(f"{recipe['epochs']} of {whole.epochs} epochs")
+            found.append(f"{recipe['epochs']} epochs instead of {whole.epochs}")
         if recipe["width"] < whole.width:
             found.append(f"networks {recipe['width']:g} times as wide")
         if recipe.get("faces", "original") != whole.faces:

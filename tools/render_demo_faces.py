@@ -14,7 +14,7 @@ Install (best into a virtual environment of its own; the first run takes some mi
 
     pip install torch==2.11.0 anny==0.6.2 embreex scipy pillow tqdm
     export ANNY_CACHE_DIR=/some/scratch/folder
-    python tools/render_demo_faces.py --out /tmp/look --limit 8
+    python tools/render_demo_faces.py --out build/look --limit 8
     python tools/render_demo_faces.py --out fercompanion/demo --processes 2
 
 Every subject and every image has its own random generator, seeded by (seed, set, subject, image), so neither
