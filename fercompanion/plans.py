@@ -8,7 +8,7 @@ from .data import DataError
 from .recipes import OURS, PAPER, PAPER_CK, Recipe, arm
 from .runs import Run, folds
 from .siblings import ARMS as SIBLING_ARMS
-from .siblings import DNNRL, sibling_arm
+from .siblings import DNNRL, KIM, sibling_arm
 
 FACTORIAL = ("vgg19", "baseline1", "baseline2", "lkrnet")
 """The 2 x 2 of LKRNet's ablation: local branch (no/yes) x triplet loss (no/yes)."""
@@ -66,6 +66,7 @@ class Profile:
     arms, lab_arms : names in `recipes.ARMS`.
     seeds, lab_seeds, lab_folds, lab_protocols : how often, and under which protocols of `protocols`.
     literal : arms trained by the paper's literal recipe beside them, with one seed.
+    small : whether `SMALL` is trained too.
     siblings : how the other three papers' runs differ from what those papers print.
     """
 
@@ -82,6 +83,7 @@ class Profile:
     lab_folds: int = 10
     lab_protocols: tuple[str, ...] = ("subject", "frame")
     literal: tuple[str, ...] = ()
+    small: bool = False
     siblings: Siblings = field(default_factory=Siblings)
 
 
@@ -114,6 +116,28 @@ _DEMO = replace(
     dropout=0.0,
     weight_decay=0.0,
 )
+
+SMALL = replace(
+    KIM,
+    name="small-kim-softmax",
+    width=0.375,
+    standardise=True,
+    localisation_rate=0.1,
+    lam=0.0,
+    triplets="none",
+    label_smoothing=0.1,
+    epochs=30,
+    batch_size=64,
+    lr=2e-3,
+    schedule="cosine",
+    flip=0.5,
+    rotate=10.0,
+    zoom=0.1,
+    shift=3.0,
+    occlusion=0.25,
+    test_occluded=False,
+)
+"""Kim et al.'s network on faces in the wild, small enough to come with the package."""
 
 # Too few epochs for strong regularisation: the transforms are the paper's crop, flip and black block alone.
 _SHORT = replace(
@@ -176,6 +200,7 @@ PROFILES = {
             arms=FACTORIAL,
             lab_arms=("vgg19", "lkrnet"),
             lab_folds=5,
+            small=True,
             siblings=Siblings(
                 "short",
                 "DNNRL and Liu et al. on FER2013 with half-width networks and 2 epochs (model B: 1, from random weights, "
@@ -207,6 +232,7 @@ PROFILES = {
             seeds=5,
             lab_seeds=1,
             literal=("vgg19", "lkrnet", "lkrnet-lambda0"),
+            small=True,
             siblings=Siblings(seeds=5),
         ),
     )
@@ -290,6 +316,11 @@ def kim_printed_runs(plan: Profile) -> list[Run]:
     return [Run(recipe, plan.lab, protocol, fold, 10) for fold in first for protocol in KIM_PROTOCOLS]
 
 
+def small_runs(plan: Profile) -> list[Run]:
+    """The small network of the package, where the plan has it."""
+    return [Run(SMALL, plan.wild)] * plan.small
+
+
 def all_runs(plan: Profile) -> list[Run]:
     """The whole plan, most informative first: one seed of every arm before the second of any."""
     wild, dnnrl, liu = wild_runs(plan), dnnrl_runs(plan), liu_runs(plan)
@@ -298,7 +329,7 @@ def all_runs(plan: Profile) -> list[Run]:
         for rs, n in ((wild, plan.seeds), (dnnrl, plan.siblings.seeds), (liu, plan.siblings.seeds))
     ]
     start = wild[: first[0]] + lab_runs(plan) + dnnrl[: first[1]] + liu[: first[2]] + kim_runs(plan)
-    start += kim_printed_runs(plan)
+    start += small_runs(plan) + kim_printed_runs(plan)
     later = wild[first[0] :] + dnnrl[first[1] :] + liu[first[2] :]
     return start + literal_runs(plan) + later + literal_lab_runs(plan)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -186,6 +187,30 @@ def fused(
         results = part[first].results + part[second].results
         pair.append(replace(part[first], logits=logits, results=results, seeds=seeds))
     return *pair, weights
+
+
+def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
+    """Several arms as one network: the mean of their softmaxes, each with the same weight, so that nothing is chosen.
+
+    Seeds are those that all arms have.
+
+    Raises
+    ------
+    DataError
+        The arms were tested on different images.
+    """
+    from scipy.special import log_softmax, logsumexp
+
+    own = [tested[a] for a in arms]
+    if not all(np.array_equal(t.index, own[0].index) for t in own):
+        raise DataError("these arms were tested on different images and cannot be averaged")
+    seeds = tuple(s for s in own[0].seeds if all(s in t.seeds for t in own))
+    logits = {
+        view: logsumexp([log_softmax(t.logits[view][[t.seeds.index(s) for s in seeds]], -1) for t in own], 0)
+        - np.log(len(own))
+        for view in ("centre", "tencrop")
+    }
+    return replace(own[0], logits=logits, results=sum((t.results for t in own), ()), seeds=seeds)
 
 
 def paired(first: Tested, *others: Tested, crops: str = "tencrop") -> list[np.ndarray]:

@@ -31,7 +31,8 @@ def test_help_explains(capsys, command):
         (("train", "--data", "demo-ck", "--fold", "11"), "expected 1 to 10"),
         (("train", "--data", "demo-ck", "--protocol", "official"), "no official splits"),
         (("sweep", "--profile", "papr"), "there is no profile 'papr'"),
-        (("predict", "nowhere.jpg"), "no finished run here"),
+        (("predict", "nowhere.jpg"), "there is no such file"),
+        (("predict", "nowhere.jpg", "--run", "nowhere"), "no finished run here"),
     ],
 )
 def test_errors_are_one_line_with_a_remedy(capsys, arguments, words):

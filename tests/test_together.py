@@ -1,0 +1,52 @@
+"""Several arms as one network."""
+
+import numpy as np
+import pytest
+
+from fercompanion.data import DataError
+from fercompanion.photo import SHIPPED, load_run
+from fercompanion.plans import PROFILES, small_runs
+from fercompanion.runs import stored_recipe
+from fercompanion.tables import Tested, averaged
+
+
+def arm(logits, seeds=(0,), index=range(4)) -> Tested:
+    """An arm with logits (S, n, K) under both views."""
+    n, views = len(index), {"centre": logits, "tencrop": 2 * logits}
+    return Tested(
+        np.array(index), np.zeros(n, int), np.ones(n, bool), np.arange(n), views, (len(seeds),), seeds
+    )
+
+
+def softmax(x):
+    return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+
+
+def test_the_mean_of_softmaxes_by_a_loop():
+    rng = np.random.default_rng(0)
+    tested = {name: arm(rng.normal(size=(1, 4, 3))) for name in "abc"}
+    found = averaged(tested, "abc")
+    for view, scale in (("centre", 1), ("tencrop", 2)):
+        by_hand = sum(softmax(scale * t.logits["centre"]) for t in tested.values()) / 3
+        np.testing.assert_allclose(np.exp(found.logits[view]), by_hand, rtol=1e-6)
+
+
+def test_only_common_seeds_count_and_in_the_first_arms_order():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(3, 4, 3)), rng.normal(size=(2, 4, 3))
+    found = averaged({"a": arm(a, (2, 0, 1)), "b": arm(b, (1, 2))}, "ab")
+    assert found.seeds == (2, 1)
+    np.testing.assert_allclose(np.exp(found.logits["centre"][1]), (softmax(a[2]) + softmax(b[0])) / 2)
+
+
+def test_other_images_are_refused():
+    x = np.zeros((1, 4, 3))
+    with pytest.raises(DataError, match="different images"):
+        averaged({"a": arm(x), "b": arm(x, index=range(1, 5))}, "ab")
+
+
+def test_the_plan_trains_the_network_of_the_package():
+    (run,) = small_runs(PROFILES["paper-cpu"])
+    info = load_run(SHIPPED).info
+    assert stored_recipe(info) == run.recipe and info["dataset"] == run.dataset
+    assert not small_runs(PROFILES["demo"])
