@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -209,24 +210,28 @@ def sweep(options) -> int:
     wanted = plans.all_runs(plan)
     missing = [run for run in wanted if runs.find(run, plan.name) is None]
     print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(wanted) - len(missing)} archived")
-    expected = expected_seconds(missing) if options.estimate else {}
+    forbidden = os.environ.get("FERCOMPANION_NO_TRAINING", "") not in ("", "0")
+    expected = expected_seconds(missing) if options.estimate and not forbidden else {}
     for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in missing).items():
         own = sum(s for run, s in expected.items() if run.where.parent == where)
         print(f"  {where}  {number} x {epochs} epochs{f', {spoken(own)}' * bool(expected)}")
     if expected:
         workers = runs.side_by_side(len(missing))
         at_a_time = f", {workers} at a time" * (workers > 1)
-        print(
-            f"about {spoken(sum(expected.values()) / workers)} in all on this machine{at_a_time}", flush=True
-        )
+        in_all = spoken(sum(expected.values()) / workers)
+        print(f"about {in_all} on this machine{at_a_time}; landmarks and SRGAN come on top", flush=True)
     if options.dry_run:
         return 0
 
-    def keep(*some: runs.Run) -> None:
+    def keep(run: runs.Run) -> None:
         if options.pack:
-            packs.pack(some, plan.name, options.pack)
+            try:
+                packs.pack([run], plan.name, options.pack)
+            except OSError as error:  # the run itself is archived
+                print(f"{options.pack}: not packed ({error}); the next sweep tries again", file=sys.stderr)
 
-    keep(*wanted)
+    if options.pack:
+        packs.pack(wanted, plan.name, options.pack)
     done = runs.complete(wanted, plan.name, options.root, keep)
     print(f"{len(done)} of {len(wanted)} runs are in {runs.results_folder(plan.name)}")
     return int(len(done) < len(wanted))

@@ -1,4 +1,4 @@
-"""How long runs will take on this machine: one step of each network is timed, the rest is multiplication."""
+"""How long runs will take on this machine: a step of each network is timed, the rest is multiplication."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ SIZES = {
     "demo": (1540, 560),
     "demo-ck": (900, 0),
     "fer2013": (28709, 7178),
-    "fer2013+sfew": (29667, 7614),
     "ckplus": (981, 0),
 }
 """Images that train, and that are looked at after every epoch; of the folded data sets all images."""
@@ -29,7 +28,10 @@ CPU_BATCH = 32
 
 
 def seconds(run: Run, machine: Machine | None = None) -> float:
-    """Expected seconds of a run, to a few tens of per cent: steps of training, and a third of that for a look."""
+    """Expected seconds of a run, to a few tens of per cent: steps of training, and a third of that for a look.
+
+    Without what is done once for many runs: landmarks, and the training of SRGAN.
+    """
     r, (train, looked_at) = run.recipe, SIZES[run.dataset]
     if not looked_at:
         looked_at = train / run.n_folds
@@ -38,32 +40,29 @@ def seconds(run: Run, machine: Machine | None = None) -> float:
     return _image_seconds(_step(r), machine or this_machine()) * (r.epochs * (train + looked_at / 3) + views)
 
 
-def _step(recipe: Recipe) -> Recipe:
-    """The recipe with all that does not change the work of a step at its default."""
-    plain = Recipe("")
-    same = (
+SAME_WORK = (
+    *(
+        "name",
         "lr",
+        "lr_floor",
         "margin",
         "epochs",
         "alpha",
         "gamma",
         "schedule",
-        "dropout",
-        "rollback",
-        "patience",
         "decay",
-    )
-    same += (
-        "mask",
         "warmup_epochs",
         "warmup_lr",
-        "knn",
-        "test_occluded",
-        "label_smoothing",
-        "select",
-        "lr_floor",
-    )
-    return replace(recipe, **{name: getattr(plain, name) for name in ("name", *same)}, weights="none")
+    ),
+    *("dropout", "rollback", "patience", "select", "mask", "knn", "test_occluded", "label_smoothing"),
+)
+"""Fields that hardly change the work of a step."""
+
+
+def _step(recipe: Recipe) -> Recipe:
+    """The recipe with the fields of `SAME_WORK` at their defaults, so that equal steps are timed once."""
+    plain = Recipe("")
+    return replace(recipe, **{name: getattr(plain, name) for name in SAME_WORK}, weights="none")
 
 
 @cache
@@ -76,6 +75,7 @@ def _image_seconds(recipe: Recipe, machine: Machine) -> float:
     optimizer, criterion = make_optimizer(model, recipe), None
     labels = torch.arange(4 * few, device=device) % 7
     image = torch.rand(len(labels), 2, recipe.size, recipe.size, device=device)
+    torch.backends.cudnn.deterministic = True  # as in fit()
     times = []
     for _ in range(8 if device.type == "cuda" else 2):
         start = time.perf_counter()
@@ -90,6 +90,8 @@ def _image_seconds(recipe: Recipe, machine: Machine) -> float:
         criterion = criterion or TrainingLoss(recipe, 7, output.embedding.shape[1]).to(device)
         optimizer.zero_grad(set_to_none=True)
         criterion(output, labels[rows], triplets).backward()
+        if recipe.clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -16,14 +16,14 @@ KEPT = ("history.csv", "predictions.npz", "run.json")
 
 
 def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: int = LIMIT) -> list[Path]:
-    """Add finished runs to ``<profile>-001.tar``, ``-002.tar``, ... in `folder`; those in a pack stay there.
+    """Add finished runs to ``<profile>-001.tar``, ``-002.tar``, ... in `folder`; packed ones are passed over.
 
     ``tar xf`` in the repository's root puts them where `runs.find` looks.  A pack is replaced in one step, so that
     it is whole whenever the work is cut off.
 
     Parameters
     ----------
-    runs : those that are not finished are passed over.
+    runs : of these the finished ones.
     limit : bytes; a single run that is larger gets a pack of its own.
 
     Returns
@@ -33,20 +33,24 @@ def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: in
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    packs = sorted(folder.glob(f"{profile}-[0-9][0-9][0-9].tar"))
+    name = results_folder(profile).name  # with RETRAIN=1 another than the profile's
+    packs = sorted(folder.glob(f"{name}-[0-9][0-9][0-9].tar"))
     packed = set()
     for path in packs:
         with tarfile.open(path) as tar:
-            packed |= {str(Path(name).parent) for name in tar.getnames()}
+            packed |= {str(Path(member).parent) for member in tar.getnames()}
     for run in runs:
-        where = f"results/{profile}/{run.where}"
+        where = f"results/{name}/{run.where.as_posix()}"
         if where in packed or find(run, profile) is None:
             continue
-        files = [results_folder(profile) / run.where / name for name in KEPT]
-        size = sum(f.stat().st_size + 1024 for f in files)  # a header, and the filling of the last block
+        files = [results_folder(profile) / run.where / kept for kept in KEPT]
+        # Two headers and the filling of the last block a file, and of the last record of all.
+        size = sum(f.stat().st_size + 2048 for f in files) + tarfile.RECORDSIZE
         if not packs or packs[-1].stat().st_size + size > limit:
-            packs.append(folder / f"{profile}-{len(packs) + 1:03d}.tar")
+            number = int(packs[-1].stem[-3:]) + 1 if packs else 1
+            packs.append(folder / f"{name}-{number:03d}.tar")
         part = packs[-1].with_suffix(".part")
+        part.unlink(missing_ok=True)  # of a sweep that was cut off
         if packs[-1].exists():
             shutil.copyfile(packs[-1], part)
         with tarfile.open(part, "a") as tar:

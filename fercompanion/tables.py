@@ -197,7 +197,7 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
     Raises
     ------
     DataError
-        The arms were tested on different images.
+        The arms were tested on different images, or have no seed in common.
     """
     from scipy.special import log_softmax, logsumexp
 
@@ -205,6 +205,8 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
     if not all(np.array_equal(t.index, own[0].index) for t in own):
         raise DataError("these arms were tested on different images and cannot be averaged")
     seeds = tuple(s for s in own[0].seeds if all(s in t.seeds for t in own))
+    if not seeds:
+        raise DataError("these arms have no seed in common and cannot be averaged")
     logits = {
         view: logsumexp([log_softmax(t.logits[view][[t.seeds.index(s) for s in seeds]], -1) for t in own], 0)
         - np.log(len(own))
@@ -520,8 +522,8 @@ def by_split(results: dict[Run, Result]) -> pd.DataFrame:
 
 
 def blank(frame: pd.DataFrame) -> pd.DataFrame:
-    """For the eye: missing cells empty, and whole numbers without decimals where a column has gaps."""
-    return frame.convert_dtypes(convert_string=False, convert_boolean=False).astype(object).fillna("")
+    """For the eye: missing cells empty, and columns of whole numbers without decimals."""
+    return frame.convert_dtypes().astype(object).fillna("")
 
 
 def kim_table2(

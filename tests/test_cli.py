@@ -1,5 +1,7 @@
 """The command line: it teaches, and its errors are one line."""
 
+import re
+
 import pytest
 from PIL import Image
 
@@ -65,6 +67,13 @@ def test_plans_start_with_one_seed_of_every_arm(name):
     assert {r.seed for r in runs[: len(plan.arms)]} == {0}
 
 
-def test_dry_run_trains_nothing(capsys, tmp_path):
+def test_dry_run_trains_nothing_and_tells_the_time(capsys, tmp_path):
     code, out, _ = run(capsys, "sweep", "--profile", "demo", "--dry-run")
     assert code == 0 and "0 archived" in out and not (tmp_path / "results").exists()
+    assert re.search(r"about \d+ (s|min) on this machine", out)
+
+
+def test_no_estimate_where_nothing_may_be_trained(capsys, monkeypatch):
+    monkeypatch.setenv("FERCOMPANION_NO_TRAINING", "1")
+    code, out, _ = run(capsys, "sweep", "--profile", "demo", "--dry-run")
+    assert code == 0 and "0 archived" in out and "on this machine" not in out

@@ -52,6 +52,42 @@ def test_a_run_is_packed_once_and_a_later_one_is_added(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_the_limit_is_kept_to_the_byte(tmp_path):
+    for run in RUNS[:2]:
+        finish(run, 40_000)
+    together = pack(RUNS, "demo", tmp_path / "a")[0].stat().st_size
+    for limit in range(together - 8192, together + 1, 1024):
+        packs = pack(RUNS, "demo", tmp_path / str(limit), limit)
+        assert all(p.stat().st_size <= limit for p in packs)
+
+
+def test_what_a_sweep_left_half_written_does_no_harm(tmp_path):
+    finish(RUNS[0], 1000)
+    (tmp_path / "demo-001.part").write_bytes(b"x" * 700)
+    (path,) = pack(RUNS, "demo", tmp_path)
+    with tarfile.open(path) as tar:
+        assert len(tar.getnames()) == 3
+
+
+def test_numbers_go_on_after_a_pack_was_carried_away(tmp_path):
+    for run in RUNS[:2]:
+        finish(run, 40_000)
+    first, second = pack(RUNS, "demo", tmp_path, limit=60_000)
+    first.unlink()
+    finish(RUNS[2], 40_000)
+    packs = pack(RUNS[2:], "demo", tmp_path, limit=60_000)
+    assert [p.name for p in packs] == ["demo-002.tar", "demo-003.tar"] and packs[0] == second
+
+
+def test_retrained_runs_keep_their_own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("RETRAIN", "1")
+    finish(RUNS[0], 1000)
+    (path,) = pack(RUNS, "demo", tmp_path)
+    with tarfile.open(path) as tar:
+        assert path.name == "demo-retrain-001.tar"
+        assert all(name.startswith("results/demo-retrain/") for name in tar.getnames())
+
+
 def test_a_failed_write_leaves_the_pack_whole(tmp_path, monkeypatch):
     finish(RUNS[0], 1000)
     (path,) = pack(RUNS[:1], "demo", tmp_path)
@@ -72,6 +108,7 @@ def test_the_estimate_grows_with_epochs_and_images():
     tiny = replace(RUNS[0].recipe, width=0.03125, batch_size=8, epochs=10)
     one = estimate.seconds(Run(tiny, "demo"), machine)
     assert 0 < one < 3600
+    assert estimate.seconds(Run(replace(tiny, batch_size=7), "demo"), machine) != one  # timed, not looked up
     longer = Run(replace(tiny, epochs=1000), "demo")
     assert estimate.seconds(longer, machine) == pytest.approx(100 * one, rel=0.3)
     assert estimate.seconds(Run(tiny, "fer2013"), machine) == pytest.approx(18.6 * one, rel=0.1)

@@ -1,19 +1,21 @@
 """Several arms as one network."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from fercompanion import tables
 from fercompanion.data import DataError
 from fercompanion.photo import SHIPPED, load_run
 from fercompanion.plans import PROFILES, small_runs
 from fercompanion.runs import stored_recipe
-from fercompanion.tables import Tested, averaged
+from fercompanion.tables import averaged, blank
 
 
-def arm(logits, seeds=(0,), index=range(4)) -> Tested:
+def arm(logits, seeds=(0,), index=range(4)) -> tables.Tested:
     """An arm with logits (S, n, K) under both views."""
     n, views = len(index), {"centre": logits, "tencrop": 2 * logits}
-    return Tested(
+    return tables.Tested(
         np.array(index), np.zeros(n, int), np.ones(n, bool), np.arange(n), views, (len(seeds),), seeds
     )
 
@@ -43,6 +45,17 @@ def test_other_images_are_refused():
     x = np.zeros((1, 4, 3))
     with pytest.raises(DataError, match="different images"):
         averaged({"a": arm(x), "b": arm(x, index=range(1, 5))}, "ab")
+
+
+def test_no_common_seed_is_refused():
+    x = np.zeros((1, 4, 3))
+    with pytest.raises(DataError, match="no seed in common"):
+        averaged({"a": arm(x, (0,)), "b": arm(x, (1,))}, "ab")
+
+
+def test_blank_cells_and_whole_numbers():
+    frame = pd.DataFrame({"n": [3, None], "x": [0.5, None], "s": ["a", None]})
+    assert blank(frame).to_numpy().tolist() == [[3, 0.5, "a"], ["", "", ""]]
 
 
 def test_the_plan_trains_the_network_of_the_package():

@@ -471,8 +471,10 @@ def test_finished_runs_are_found_and_not_trained_again(result, monkeypatch):
 def test_complete_trains_what_is_missing(result, small_demo):
     before = (result.folder / "run.json").stat().st_mtime_ns
     plan = [replace(RUN, seed=6, recipe=tiny(OURS, "vgg19", epochs=1)), RUN]
-    done = complete(plan, "test")
+    trained = []
+    done = complete(plan, "test", None, trained.append)
     assert list(done) == plan and [r.info["seed"] for r in done.values()] == [6, 5]
+    assert trained == plan[:1]
     assert (result.folder / "run.json").stat().st_mtime_ns == before
 
 

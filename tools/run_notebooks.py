@@ -181,7 +181,7 @@ def _without_paths(output):
 
 
 def _smaller(output):
-    """The output with its pictures in 256 colours, gray ones in 64: half the size, and no difference to the eye."""
+    """The output with its pictures in 256 colours, mostly gray ones in 64: half the size, and no difference to the eye."""
     data = output.get("data", {})
     if "image/png" in data:
         with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as opened:

@@ -76,23 +76,28 @@ def siblings_block() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     groups = [
-        ("DNNRL", "Table 2", "", tables.by_arm(runs.find_all(plans.dnnrl_runs(plan), PROFILE))),
-        ("Liu2019", "Table 1", "PrivateTest", tables.by_arm(runs.find_all(plans.liu_runs(plan), PROFILE))),
+        ("DNNRL", "Table 2", "", "", tables.by_arm(runs.find_all(plans.dnnrl_runs(plan), PROFILE))),
+        (
+            "Liu2019",
+            "Table 1",
+            "PrivateTest",
+            "",
+            tables.by_arm(runs.find_all(plans.liu_runs(plan), PROFILE)),
+        ),
     ]
     for kim_runs, suffix in ((plans.kim_runs(plan), ""), (plans.kim_printed_runs(plan), ", printed recipe")):
         for protocol in plans.KIM_PROTOCOLS:
             found = runs.find_all([run for run in kim_runs if run.protocol == protocol], PROFILE)
-            groups.append(("Kim2022", "Table 2", protocol + suffix, tables.by_arm(found, partial=True)))
-    for paper, item, protocol, tested in groups:
-        protocol, _, recipe = protocol.partition(",")
+            groups.append(("Kim2022", "Table 2", protocol, suffix, tables.by_arm(found, partial=True)))
+    for paper, item, protocol, suffix, tested in groups:
         printed = published_accuracies(paper, item, protocol)
         for method, arm in ACCURACIES[paper].items():
             value = f"{printed[method]:.2f}" if method in printed else "–"
             name = f"{PAPERS[paper]}: {tables.TITLES[arm]}"
             if paper == "Kim2022":
-                name += f", {tables.KIM_PROTOCOLS[protocol]}" + f",{recipe}" * bool(recipe)
+                name += f", {tables.KIM_PROTOCOLS[protocol]}{suffix}"
             if arm not in tested:
-                lines += [f"| {name} | {value} | {tables.NOT_RUN} | | | | |"] * (not recipe)
+                lines += [f"| {name} | {value} | {tables.NOT_RUN} | | | | |"] * (not suffix)
                 continue
             t = tested[arm]
             if not t.results[0].info["recipe"]["cross_entropy"]:
