@@ -93,7 +93,7 @@ def siblings_block() -> str:
         printed = published_accuracies(paper, item, protocol)
         for method, arm in ACCURACIES[paper].items():
             value = f"{printed[method]:.2f}" if method in printed else "–"
-            name = f"{PAPERS[paper]}: {tables.TITLES[arm]}"
+            name = f"{PAPERS[paper]}: " + tables.TITLES[arm].removesuffix(f" ({PAPERS[paper]})")
             if paper == "Kim2022":
                 name += f", {tables.KIM_PROTOCOLS[protocol]}{suffix}"
             if arm not in tested:
