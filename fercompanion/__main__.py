@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -210,7 +209,7 @@ def sweep(options) -> int:
     wanted = plans.all_runs(plan)
     missing = [run for run in wanted if runs.find(run, plan.name) is None]
     print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(wanted) - len(missing)} archived")
-    forbidden = os.environ.get("FERCOMPANION_NO_TRAINING", "") not in ("", "0")
+    forbidden = runs.is_set("FERCOMPANION_NO_TRAINING")
     expected = expected_seconds(missing) if options.estimate and not forbidden else {}
     for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in missing).items():
         own = sum(s for run, s in expected.items() if run.where.parent == where)

@@ -8,13 +8,12 @@ from functools import cache
 
 import torch
 
-from .augment import train_transform
 from .losses import TrainingLoss
 from .models import build_model
-from .predict import Machine, forward, this_machine
+from .predict import Machine, forward, gather, this_machine
 from .recipes import Recipe
 from .runs import Run
-from .train import draw_triplets, make_optimizer
+from .train import make_optimizer, train_step
 
 SIZES = {
     "demo": (1540, 560),
@@ -41,21 +40,9 @@ def seconds(run: Run, machine: Machine | None = None) -> float:
 
 
 SAME_WORK = (
-    *(
-        "name",
-        "lr",
-        "lr_floor",
-        "margin",
-        "epochs",
-        "alpha",
-        "gamma",
-        "schedule",
-        "decay",
-        "warmup_epochs",
-        "warmup_lr",
-    ),
-    *("dropout", "rollback", "patience", "select", "mask", "knn", "test_occluded", "label_smoothing"),
-)
+    "name lr lr_floor margin epochs alpha gamma schedule decay warmup_epochs warmup_lr dropout rollback patience select "
+    "mask knn test_occluded label_smoothing"
+).split()
 """Fields that hardly change the work of a step."""
 
 
@@ -68,31 +55,22 @@ def _step(recipe: Recipe) -> Recipe:
 @cache
 def _image_seconds(recipe: Recipe, machine: Machine) -> float:
     """Seconds of a training step by image, on random grey."""
-    device = torch.device(machine.device)
+    device = machine.device
     few = recipe.batch_size if device.type == "cuda" else min(recipe.batch_size, CPU_BATCH)
     model = build_model(recipe.model, **recipe.model_options())
     model = model.to(device, memory_format=torch.channels_last).train()
-    optimizer, criterion = make_optimizer(model, recipe), None
-    labels = torch.arange(4 * few, device=device) % 7
-    image = torch.rand(len(labels), 2, recipe.size, recipe.size, device=device)
+    train = torch.arange(4 * few, device=device)
+    image = torch.randint(256, (len(train), 1, recipe.size, recipe.size), dtype=torch.uint8, device=device)
+    mask = torch.rand(image.shape, device=device)
+    with torch.no_grad():
+        width = forward(model, gather(image, mask, train[:2])).embedding.shape[1]
+    criterion = TrainingLoss(recipe, 7, width).to(device)
+    optimizer = make_optimizer(model, recipe)
     torch.backends.cudnn.deterministic = True  # as in fit()
     times = []
     for _ in range(8 if device.type == "cuda" else 2):
         start = time.perf_counter()
-        rows, triplets = draw_triplets(
-            torch.arange(few, device=device),
-            labels,
-            torch.arange(len(labels), device=device),
-            recipe.triplets,
-        )
-        with machine.autocast():
-            output = forward(model, train_transform(image[rows], recipe))
-        criterion = criterion or TrainingLoss(recipe, 7, output.embedding.shape[1]).to(device)
-        optimizer.zero_grad(set_to_none=True)
-        criterion(output, labels[rows], triplets).backward()
-        if recipe.clip:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
+        train_step(model, optimizer, criterion, recipe, image, mask, train % 7, train, train[:few], machine)
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)

@@ -112,7 +112,12 @@ def results_folder(profile: str) -> Path:
     FERCOMPANION_RESULTS replaces results/.
     """
     root = Path(os.environ.get("FERCOMPANION_RESULTS", ROOT / "results")).expanduser()
-    return root / (f"{profile}-retrain" if os.environ.get("RETRAIN", "") not in ("", "0") else profile)
+    return root / (f"{profile}-retrain" if is_set("RETRAIN") else profile)
+
+
+def is_set(variable: str) -> bool:
+    """Whether an environment variable asks for something: neither empty nor 0."""
+    return os.environ.get(variable, "") not in ("", "0")
 
 
 def find(run: Run, profile: str) -> Result | None:
@@ -157,7 +162,7 @@ def complete(
     with each run as soon as it is trained.
     """
     missing = [run for run in runs if find(run, profile) is None]
-    if missing and os.environ.get("FERCOMPANION_NO_TRAINING", "") not in ("", "0"):
+    if missing and is_set("FERCOMPANION_NO_TRAINING"):
         print(
             f"{len(missing)} of {len(runs)} runs are not archived, and FERCOMPANION_NO_TRAINING forbids training"
         )

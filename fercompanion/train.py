@@ -185,28 +185,38 @@ def train_epoch(
             lr = recipe.learning_rate(epoch + number / len(batches)) * factor
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            rows, triplets = draw_triplets(rows, labels, train, recipe.triplets)
-            stack = train_transform(gather(image, mask, rows), recipe)
-            with machine.autocast():
-                output = forward(model, stack)
-            target = labels[rows]
-            loss = criterion(output, target, triplets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if recipe.clip:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            optimizer.step()
-            total = total + loss.detach()
-            hits = hits + (output.logits.argmax(1) == target).sum()
-            seen += len(rows)
+            loss, hit = train_step(
+                model, optimizer, criterion, recipe, image, mask, labels, train, rows, machine
+            )
+            total = total + loss
+            hits = hits + hit.sum()
+            seen += len(hit)
             if number % 20 == 0:
-                bar.set_postfix(loss=f"{float(loss.detach()):.3f}", lr=f"{lr:.2g}", refresh=False)
+                bar.set_postfix(loss=f"{float(loss):.3f}", lr=f"{lr:.2g}", refresh=False)
     loss = float(total) / len(batches)
     if not np.isfinite(loss):
         raise FloatingPointError(f"{label}: the loss is {loss}; lower lr ({recipe.lr}) or set clip")
     # Without cross-entropy the classifier is not trained, and its accuracy would mean nothing.
     accuracy = 100 * float(hits) / seen if recipe.cross_entropy else float("nan")
     return {"lr": lr, "loss": loss, "train_accuracy": accuracy}
+
+
+def train_step(
+    model, optimizer, criterion, recipe: Recipe, image, mask, labels, train, rows, machine: Machine
+):
+    """One step with the anchors `rows` of the training images `train`; returns the loss and hits bool (B,) or (3B,)."""
+    rows, triplets = draw_triplets(rows, labels, train, recipe.triplets)
+    stack = train_transform(gather(image, mask, rows), recipe)
+    with machine.autocast():
+        output = forward(model, stack)
+    target = labels[rows]
+    loss = criterion(output, target, triplets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if recipe.clip:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+    optimizer.step()
+    return loss.detach(), output.logits.argmax(1) == target
 
 
 def draw_triplets(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor, how: str):

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save
 
 from fercompanion import evaluate
-from fercompanion.photo import SHIPPED
+from fercompanion.photo import SHIPPED, load_run
 from fercompanion.runs import ROOT, Result
 
 LARGEST = 8e6
@@ -79,11 +79,11 @@ def card(result: Result, weights: bytes) -> str:
         return str(evaluate.accuracy(hits))
 
     rows = []
-    for k, name in enumerate(names):
+    for k, (name, recall) in enumerate(zip(names, evaluate.recalls(labels, ten, len(names)), strict=True)):
         own = ten[labels == k]
         wrong = np.bincount(own[own != k], minlength=len(names))
         other = f"{names[wrong.argmax()]} ({100 * wrong.max() / len(own):.0f} %)" if wrong.any() else "–"
-        rows.append(f"| {name} | {len(own):,} | {estimate(own == k)} | {other} |")
+        rows.append(f"| {name} | {len(own):,} | {recall} | {other} |")
     return CARD.format(
         **{k: info["recipe"][k] for k in ("model", "width", "optimizer")},
         **{
@@ -109,7 +109,7 @@ def card(result: Result, weights: bytes) -> str:
 
 def ship(folder: Path) -> Path:
     """Write weights, run.json and card; returns the folder."""
-    result = Result(json.loads((folder / "run.json").read_text()), folder)
+    result = load_run(folder)
     halved = {k: v.half() if v.is_floating_point() else v for k, v in result.weights().items()}
     if not all(torch.isfinite(v).all() for v in halved.values()):
         raise SystemExit(f"{folder}/weights.safetensors: a weight is too large for half precision")
@@ -126,7 +126,7 @@ def ship(folder: Path) -> Path:
 
 def archived() -> Result:
     """The run in results/ that the shipped network comes from."""
-    info = json.loads((SHIPPED / "run.json").read_text())
+    info = load_run(SHIPPED).info
     for path in (ROOT / "results").glob(
         f"*/{info['dataset']}/{info['recipe']['name']}/*/*seed{info['seed']}/run.json"
     ):
