@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 
 from .data import FER_CLASSES
@@ -34,18 +35,40 @@ def disgust(_=None) -> Judgement:
     return Judgement(verdict, why, shown, "≥ 6", "arithmetic", "LKRNet's Table 3")
 
 
-def slopes(distances: Sequence[float], clamp: bool = True) -> np.ndarray:
-    """|dL/dD| of DNNRL's loss by autograd at relative distances D from -4 to 4."""
-    d = torch.tensor(list(distances), dtype=torch.float64, requires_grad=True)
-    near, far = torch.full_like(d, 5).sqrt()[:, None], (5 + d).sqrt()[:, None]
-    loss = exponential_triplet_loss(torch.zeros_like(near), near, far, DNNRL.alpha, DNNRL.gamma, clamp)
-    return torch.autograd.grad(loss * len(d), d)[0].abs().numpy()
+def exponential_slopes(distances: Sequence[float], alpha: float = 0.2, gamma: float = 0.0) -> pd.DataFrame:
+    """DNNRL's loss of one triplet and its slope dL/dD by autograd, at relative distances D from -4 to 4.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by D; columns (reading of Eq. 1, "loss" or "slope").  "Eq. 1 as printed" has D's sign turned.
+    """
+    columns = {}
+    for name, turned, clamp in (
+        ("Eq. 1 as printed", True, True),
+        ("sign of Eqs. 2–4", False, True),
+        ("no clamp", False, False),
+    ):
+        d = torch.tensor(list(distances), dtype=torch.float64, requires_grad=True)
+        near = torch.full_like(d, 5).sqrt().view(-1, 1, 1)
+        far = (5 + d).sqrt().view(-1, 1, 1)
+        pair = (far, near) if turned else (near, far)
+        losses = torch.stack(
+            [
+                exponential_triplet_loss(torch.zeros(1, 1), p, n, alpha, gamma, clamp)
+                for p, n in zip(*pair, strict=True)
+            ]
+        )
+        columns[name, "loss"] = losses.tolist()
+        columns[name, "slope"] = torch.autograd.grad(losses.sum(), d)[0].tolist()
+    return pd.DataFrame(columns, index=pd.Index(distances, name="D"))
 
 
 def hard_triplets(_=None) -> Judgement:
     """D4: whether the gradient grows as triplets get more difficult, that is with falling D."""
     at = (-1.0, -0.1, 0.1, 1.0, 3.0)
-    clamped, free = slopes(at), slopes(at, clamp=False)
+    table = exponential_slopes(at, DNNRL.alpha, DNNRL.gamma)
+    clamped, free = (table[reading, "slope"].abs().to_numpy() for reading in ("sign of Eqs. 2–4", "no clamp"))
     grows, grows_free = (bool((np.diff(s) < 0).all()) for s in (clamped, free))
     lost = ", ".join(f"{d:g}" for d, s in zip(at, clamped, strict=True) if s == 0)
     why = f"violated triplets (D = {lost}) have no gradient" if lost else "every triplet has a gradient"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .arithmetic import exponential_slopes
 from .augment import black_blocks, centre_crop, random_crop, random_flip
 from .data import Faces
 from .landmarks import Landmarks
@@ -392,39 +393,6 @@ def _arrow(ax, start, end) -> None:
     style = {"arrowstyle": "-|>", "lw": 0.8, "color": "0.3", "shrinkA": 1, "shrinkB": 1}
     patches = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
     ax.annotate("", end.get_position(), start.get_position(), arrowprops=style | patches)
-
-
-def exponential_slopes(distances: Sequence[float], alpha: float = 0.2, gamma: float = 0.0) -> pd.DataFrame:
-    """DNNRL's loss of one triplet and its slope dL/dD by autograd, at relative distances D from -4 to 4.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by D; columns (reading of Eq. 1, "loss" or "slope").  "Eq. 1 as printed" has D's sign turned.
-    """
-    import torch
-
-    from .losses import exponential_triplet_loss
-
-    columns = {}
-    for name, turned, clamp in (
-        ("Eq. 1 as printed", True, True),
-        ("sign of Eqs. 2–4", False, True),
-        ("no clamp", False, False),
-    ):
-        d = torch.tensor(list(distances), dtype=torch.float64, requires_grad=True)
-        near = torch.full_like(d, 5).sqrt().view(-1, 1, 1)
-        far = (5 + d).sqrt().view(-1, 1, 1)
-        pair = (far, near) if turned else (near, far)
-        losses = torch.stack(
-            [
-                exponential_triplet_loss(torch.zeros(1, 1), p, n, alpha, gamma, clamp)
-                for p, n in zip(*pair, strict=True)
-            ]
-        )
-        columns[name, "loss"] = losses.tolist()
-        columns[name, "slope"] = torch.autograd.grad(losses.sum(), d)[0].tolist()
-    return pd.DataFrame(columns, index=pd.Index(distances, name="D"))
 
 
 def exponential_loss(alpha: float = 0.2):
