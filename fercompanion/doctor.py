@@ -160,14 +160,15 @@ def machine() -> str:
     else:
         import torch  # only here: the reports need no torch, and its import takes seconds
 
-        has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        from .predict import cpu_multiplies_bf16
+
         parts.append(f"torch {torch.__version__}")
         if torch.cuda.is_available():
             bf16 = "yes" if torch.cuda.is_bf16_supported() else "no"
             parts.append(f"cuda {torch.cuda.get_device_name()} (bf16 {bf16})")
         else:
             parts.append("cuda no")
-        parts.append(f"CPU AMX bf16 {'yes' if has_amx() else 'no'}")
+        parts.append(f"CPU bf16 {'yes' if cpu_multiplies_bf16() else 'no'}")
     has_facenet = importlib.util.find_spec("facenet_pytorch") is not None
     parts.append(f"facenet-pytorch {'yes' if has_facenet else 'no'}")
     return "machine: " + ", ".join(parts)

@@ -19,8 +19,8 @@ CROPS = ("centre", "tencrop")
 class Machine:
     """Where and in which precision the networks run.
 
-    bf16 where the hardware multiplies in it (CUDA from Ampere on, CPUs with AMX), float32 elsewhere; weights
-    stay float32.
+    bf16 where the hardware multiplies in it (CUDA from Ampere on, CPUs with AMX or AVX512_BF16), float32
+    elsewhere; weights stay float32.
     """
 
     device: torch.device
@@ -43,9 +43,14 @@ def this_machine(device: str | None = None, bf16: bool | None = None) -> Machine
     """The accelerator if there is one, else the CPU; both arguments overrule."""
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if bf16 is None:
-        has_amx = getattr(torch.cpu, "_is_amx_tile_supported", bool)
-        bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_amx()
+        bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_multiplies_bf16()
     return Machine(device, bool(bf16))
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for bf16 (AMX or AVX512_BF16: there VGG19 trains twice as fast in it)."""
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, test, bool)() for test in tests)
 
 
 def make_masks(faces: Faces, landmarks: Landmarks, kind: str, alpha: float, train: np.ndarray) -> np.ndarray:
