@@ -27,7 +27,6 @@ class Siblings:
     Attributes
     ----------
     base : first part of their recipes' names.
-    note : stands under the tables and figures drawn from these runs.
     papers : paper -> fields that differ from what it prints, in all its arms.
     arms : arm -> fields that differ in it alone; they come last.
     leave_out : arms that the profile cannot afford.
@@ -37,7 +36,6 @@ class Siblings:
     """
 
     base: str = "paper"
-    note: str = "The siblings' printed recipes at full width and length."
     papers: dict[str, dict] = field(default_factory=dict)
     arms: dict[str, dict] = field(default_factory=dict)
     leave_out: tuple[str, ...] = ()
@@ -60,7 +58,8 @@ class Profile:
 
     Attributes
     ----------
-    name, note : the note stands under every table and figure drawn from the profile.
+    name : of the profile, and of its folders below results/ and figures/.
+    notes : what stands under tables and figures drawn from the runs in the wild, in the lab, and of each sibling.
     wild, lab : data sets in the wild (FER2013) and in the lab (CK+).
     recipe, lab_recipe : recipes whose arms are trained on them.
     arms, lab_arms : names in `recipes.ARMS`.
@@ -71,7 +70,7 @@ class Profile:
     """
 
     name: str
-    note: str
+    notes: dict[str, str]
     wild: str
     lab: str
     recipe: Recipe
@@ -86,6 +85,17 @@ class Profile:
     small: bool = False
     siblings: Siblings = field(default_factory=Siblings)
 
+    @property
+    def note(self) -> str:
+        """Of LKRNet's runs, in the wild and in the lab."""
+        return " ".join(dict.fromkeys((self.notes["wild"], self.notes["lab"])))
+
+
+_SYNTHETIC = (
+    "Synthetic demo faces, quarter-width networks, {} epochs, one seed: shows that everything works, says nothing "
+    "about real faces."
+)
+_SIBLINGS = ("dnnrl", "liu", "kim")
 
 # Too few epochs for strong regularisation: the transforms are the paper's crop, flip and black block alone.
 _PLAIN = replace(OURS, rotate=0.0, zoom=0.0, shift=0.0, label_smoothing=0.0)
@@ -150,8 +160,13 @@ PROFILES = {
     for p in (
         Profile(
             "demo",
-            "Synthetic demo faces, quarter-width networks, 8 epochs, one seed: shows that everything works, says nothing "
-            "about real faces.",
+            {
+                "wild": _SYNTHETIC.format(8),
+                "lab": _SYNTHETIC.format(8),
+                "dnnrl": _SYNTHETIC.format(6),
+                "liu": _SYNTHETIC.format("5 (model B: 3)"),
+                "kim": _SYNTHETIC.format(4),
+            },
             "demo",
             "demo-ck",
             _DEMO,
@@ -161,8 +176,6 @@ PROFILES = {
             lab_folds=2,
             siblings=Siblings(
                 "demo",
-                "Synthetic demo faces, quarter-width networks, 3 to 6 epochs, one seed: shows that everything works, "
-                "says nothing about real faces.",
                 {
                     "dnnrl": {"width": 0.25, "epochs": 6, "standardise": True} | _SMALLER,
                     "liu": {"width": 0.25, "epochs": 5, "standardise": True},
@@ -178,8 +191,16 @@ PROFILES = {
         ),
         Profile(
             "paper-cpu",
-            "FER2013 with full-width networks, but 5 epochs and one seed; CK+ with quarter-width networks, 12 epochs "
-            "and 5 folds: what a CPU affords in an evening. Far from converged.",
+            {
+                "wild": "FER2013 with full-width networks, but 5 epochs and one seed: what a CPU affords in an evening. "
+                "Far from converged.",
+                "lab": "CK+ with quarter-width networks, 12 epochs and 5 folds: what a CPU affords.",
+                "dnnrl": "FER2013 with half-width networks and 2 epochs, far from converged: what a CPU affords.",
+                "liu": "FER2013 with half-width networks and 2 epochs (model B: 1, from random weights, small SRGAN), "
+                "far from converged: what a CPU affords.",
+                "kim": "CK+ with quarter-width networks and 30 epochs, of ten folds or splits those that were run, and "
+                "the proposed network with the printed 100 epochs at full width on one of each: what a CPU affords.",
+            },
             "fer2013",
             "ckplus",
             _SHORT,
@@ -190,10 +211,6 @@ PROFILES = {
             small=True,
             siblings=Siblings(
                 "short",
-                "DNNRL and Liu et al. on FER2013 with half-width networks and 2 epochs (model B: 1, from random weights, "
-                "small SRGAN), far from converged; Kim et al.'s arms on CK+ with quarter-width networks and 30 epochs, of "
-                "ten folds or splits those that were run, and the proposed network with the printed 100 epochs at full "
-                "width on one of each: what a CPU affords.",
                 {
                     "dnnrl": {"width": 0.5, "epochs": 2},
                     "liu": {"width": 0.5, "epochs": 2},
@@ -211,7 +228,11 @@ PROFILES = {
         ),
         Profile(
             "paper",
-            "FER2013 and CK+ with full-width networks and full schedules.",
+            {
+                "wild": "FER2013 with full-width networks, full schedules and five seeds.",
+                "lab": "CK+ with full-width networks, full schedules and ten folds.",
+            }
+            | dict.fromkeys(_SIBLINGS, "The paper's printed recipe at full width and length."),
             "fer2013",
             "ckplus",
             OURS,

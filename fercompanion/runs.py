@@ -77,10 +77,7 @@ class Result:
     def predictions(self) -> dict[str, np.ndarray]:
         """Arrays of predictions.npz: index, labels, clean, and logits (float32) by crop, for valid and test."""
         with np.load(self.folder / "predictions.npz", allow_pickle=False) as f:
-            arrays = {k: f[k].astype(np.float32) if "logits" in k else f[k] for k in f}
-        if (old := arrays.pop("test_logits_last_epoch", None)) is not None:  # the first archives
-            arrays["test_predicted_last_epoch"] = old.argmax(1).astype(np.uint8)
-        return arrays
+            return {k: f[k].astype(np.float32) if "logits" in k else f[k] for k in f}
 
     @cached_property
     def embedding(self) -> np.ndarray | None:

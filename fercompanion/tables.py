@@ -251,10 +251,13 @@ def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFram
 def mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> str:
     """Accuracy in per cent with its interval, mean over the seeds of hits, bool (S, n).
 
-    Wilson's interval for one seed; a bootstrap over images and seeds for several, over clusters if given.
+    Wilson's interval for one seed; a bootstrap over images and seeds for several, over clusters if given.  Where all
+    are right the bootstrap has nothing to draw from: then Clopper and Pearson's for as many images as clusters.
     """
     if clusters is not None:
-        return str(evaluate.clustered_accuracy(hits, clusters))
+        groups = len(np.unique(clusters))
+        all_right = evaluate.exact_accuracy(groups, groups) if hits.all() else None
+        return str(all_right or evaluate.clustered_accuracy(hits, clusters))
     return str(
         evaluate.accuracy(hits[0])
         if len(hits) == 1
@@ -723,18 +726,11 @@ def _kim_runs(results: dict[Run, Result], arm: str, protocol: str) -> dict[tuple
 
 
 def _kim_accuracy(results: list[Result], view: str) -> str:
-    """Accuracy in per cent with a bootstrap over subjects.
-
-    Where every frame is right the bootstrap has nothing to draw from: the interval is then Clopper and Pearson's for
-    as many images as there are subjects.
-    """
+    """Accuracy in per cent with a bootstrap over subjects."""
     if not results:
         return NOT_RUN
     hits, subject = _kim_hits(results, view)
-    if hits.all():
-        people = len(np.unique(subject))
-        return str(evaluate.exact_accuracy(people, people))
-    return str(evaluate.clustered_accuracy(hits, subject))
+    return mean_accuracy(hits[None], subject)
 
 
 def _kim_hits(results: list[Result], view: str) -> tuple[np.ndarray, np.ndarray]:

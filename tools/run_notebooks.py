@@ -30,7 +30,9 @@ import nbformat
 import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
-from PIL import Image, ImageChops
+from PIL import Image
+
+from fercompanion.figures import reduced
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL_FILE = re.compile(r"[^\s'\"]*ipykernel_\d+[/\\]\d+\.py")  # how warnings name a cell, with a process id
@@ -181,25 +183,15 @@ def _without_paths(output):
 
 
 def _smaller(output):
-    """The output with its pictures in 256 colours, mostly gray ones in 64: half the size, and no difference to the eye."""
+    """The output with its pictures in fewer colours."""
     data = output.get("data", {})
     if "image/png" in data:
-        with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as opened:
-            picture = opened.convert("RGB")
-            colours = 64 if _coloured(picture) < 0.03 else 256
-            small = picture.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
+            small = reduced(picture)
         buffer = io.BytesIO()
         small.save(buffer, "PNG", optimize=True)
         data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
     return output
-
-
-def _coloured(picture: Image.Image) -> float:
-    """Share of pixels that are not gray."""
-    low, high = ImageChops.darker, ImageChops.lighter
-    red, green, blue = picture.split()
-    chroma = ImageChops.difference(high(high(red, green), blue), low(low(red, green), blue))
-    return sum(chroma.histogram()[16:]) / (picture.width * picture.height)
 
 
 def _print_table(rows: list[tuple[str, float, str]]) -> None:
