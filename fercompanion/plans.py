@@ -206,7 +206,6 @@ PROFILES = {
             _SHORT,
             _NARROW,
             arms=FACTORIAL,
-            lab_arms=("vgg19", "lkrnet"),
             lab_folds=5,
             small=True,
             siblings=Siblings(
@@ -230,7 +229,7 @@ PROFILES = {
             "paper",
             {
                 "wild": "FER2013 with full-width networks, full schedules and five seeds.",
-                "lab": "CK+ with full-width networks, full schedules and ten folds.",
+                "lab": "CK+ with full-width networks, full schedules, ten folds and five seeds.",
             }
             | dict.fromkeys(_SIBLINGS, "The paper's printed recipe at full width and length."),
             "fer2013",
@@ -238,7 +237,7 @@ PROFILES = {
             OURS,
             replace(OURS, name="ours"),
             seeds=5,
-            lab_seeds=1,
+            lab_seeds=5,
             literal=("vgg19", "lkrnet", "lkrnet-lambda0"),
             small=True,
             siblings=Siblings(seeds=5),
@@ -331,15 +330,11 @@ def small_runs(plan: Profile) -> list[Run]:
 
 def all_runs(plan: Profile) -> list[Run]:
     """The whole plan, most informative first: one seed of every arm before the second of any."""
-    wild, dnnrl, liu = wild_runs(plan), dnnrl_runs(plan), liu_runs(plan)
-    first = [
-        len(rs) // n
-        for rs, n in ((wild, plan.seeds), (dnnrl, plan.siblings.seeds), (liu, plan.siblings.seeds))
-    ]
-    start = wild[: first[0]] + lab_runs(plan) + dnnrl[: first[1]] + liu[: first[2]] + kim_runs(plan)
-    start += small_runs(plan) + kim_printed_runs(plan)
-    later = wild[first[0] :] + dnnrl[first[1] :] + liu[first[2] :]
-    return start + literal_runs(plan) + later + literal_lab_runs(plan)
+    wild, lab, dnnrl, liu = wild_runs(plan), lab_runs(plan), dnnrl_runs(plan), liu_runs(plan)
+    first = [run for group in (wild, lab, dnnrl, liu) for run in group if run.seed == 0]
+    first += kim_runs(plan) + small_runs(plan) + kim_printed_runs(plan) + literal_runs(plan)
+    later = [run for group in (wild, dnnrl, liu, lab) for run in group if run.seed > 0]
+    return first + later + literal_lab_runs(plan)
 
 
 def arm_of(run: Run) -> str:

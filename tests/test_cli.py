@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fercompanion.__main__ import main
-from fercompanion.plans import PROFILES, all_runs, arm_of
+from fercompanion.plans import PROFILES, all_runs, arm_of, literal_lab_runs
 
 
 def run(capsys, *arguments):
@@ -64,7 +64,9 @@ def test_plans_start_with_one_seed_of_every_arm(name):
     runs = all_runs(plan)
     assert len(set(runs)) == len(runs) == len({r.where for r in runs})
     assert [arm_of(r) for r in runs[: len(plan.arms)]] == list(plan.arms)
-    assert {r.seed for r in runs[: len(plan.arms)]} == {0}
+    second = next((place for place, r in enumerate(runs) if r.seed), len(runs))
+    late = {r.recipe.name for r in runs} - {r.recipe.name for r in runs[:second]}
+    assert late == {r.recipe.name for r in literal_lab_runs(plan)}
 
 
 def test_dry_run_trains_nothing_and_tells_the_time(capsys, tmp_path):
