@@ -80,6 +80,12 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("sweep", sweep, "train all runs of a profile that are not archived yet")
     sub.add_argument("--profile", default="demo", help=f"one of {', '.join(plans.PROFILES)} (default: demo)")
+    sub.add_argument(
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="just the runs whose folder holds this text, such as fer2013/ours, lkrnet or seed0",
+    )
     sub.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     sub.add_argument(
         "--estimate",
@@ -206,7 +212,11 @@ def sweep(options) -> int:
     from .estimate import spoken
 
     plan = plans.profile(options.profile)
-    wanted = plans.all_runs(plan)
+    wanted = [run for run in plans.all_runs(plan) if options.only in run.where.as_posix()]
+    if not wanted:
+        raise DataError(
+            f"--only {options.only}: no run of {plan.name} lies in such a folder; --dry-run lists them"
+        )
     missing = [run for run in wanted if runs.find(run, plan.name) is None]
     print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(wanted) - len(missing)} archived")
     forbidden = runs.is_set("FERCOMPANION_NO_TRAINING")

@@ -75,6 +75,14 @@ def test_dry_run_trains_nothing_and_tells_the_time(capsys, tmp_path):
     assert re.search(r"about \d+ (s|min) on this machine", out)
 
 
+def test_a_part_of_the_plan(capsys):
+    part = ("sweep", "--profile", "paper", "--no-estimate", "--dry-run", "--only")
+    code, out, _ = run(capsys, *part, "fer2013/ours-lkrnet/")
+    assert code == 0 and "5 runs, 0 archived" in out and out.count("epochs\n") == 1
+    code, _, err = run(capsys, *part, "fer2014")
+    assert code == 1 and "--only fer2014" in err and "\n" not in err.strip()
+
+
 def test_no_estimate_where_nothing_may_be_trained(capsys, monkeypatch):
     monkeypatch.setenv("FERCOMPANION_NO_TRAINING", "1")
     code, out, _ = run(capsys, "sweep", "--profile", "demo", "--dry-run")
