@@ -74,7 +74,6 @@ def grad_cam(
     predicted : int64 (n,)
     """
     from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     masks = (
         None
@@ -85,16 +84,19 @@ def grad_cam(
     layer = model.trunk[block - 1]
     # No `with`: on leaving, the package's context manager swallows IndexError.
     cam = GradCAM(model=OneInput(model.float().cpu().eval()), target_layers=[layer])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    model.requires_grad_(False)
+    list(layer.parameters())[-1].requires_grad_(True)  # gradients end in the map, not in the image
     cams, predicted = [], []
     try:
         for part in torch.arange(len(rows)).split(batch_size):
             stack = centre_crop(gather(image, mask, part), recipe.crop)
-            with torch.no_grad():
-                top = cam.model(stack).argmax(1)
-            cams.append(cam(stack, targets=[ClassifierOutputTarget(int(k)) for k in top]))
-            predicted.append(top)
+            cams.append(cam(stack, targets=None))  # of the winning class
+            predicted.append(cam.outputs.argmax(1))
     finally:
         cam.activations_and_grads.release()
+        for p in trained:
+            p.requires_grad_(True)
     return np.concatenate(cams).astype(np.float32), torch.cat(predicted).numpy()
 
 
