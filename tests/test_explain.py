@@ -1,0 +1,98 @@
+"""Grad-CAM: against the formula, which faces it takes, and what is kept of it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import few, settled, true_landmarks
+
+from fercompanion import explain
+from fercompanion.models import build_model
+from fercompanion.predict import make_masks, predict, this_machine, to_stack
+from fercompanion.recipes import OURS, arm
+from fercompanion.runs import Result
+
+WIDTH = 0.08
+
+
+def network(faces, name):
+    """An untrained network, its recipe, and image and mask of all faces."""
+    recipe = arm(OURS, name, width=WIDTH)
+    torch.manual_seed(0)
+    model = build_model(recipe.model, 7, **recipe.model_options())
+    marks = true_landmarks(faces)
+    masks = None if recipe.mask == "none" else make_masks(faces, marks, recipe.mask, 0.3, np.arange(4))
+    image, mask = to_stack(faces.images, masks, "cpu")
+    crop = slice(2, 46)
+    own = None if mask is None else mask[:, :, crop, crop]
+    settled(model, image[:, :, crop, crop].float() / 255, own)
+    return model, recipe, marks, image, mask
+
+
+def by_hand(model, image, mask):
+    """Selvaraju et al. 2017, Eqs. 1 and 2: the map's channels, weighted by their mean gradients, where positive."""
+    kept = []
+    hook = model.trunk[3].register_forward_hook(lambda module, given, out: kept.append(out))
+    logits = model(image, mask).logits
+    hook.remove()
+    (gradient,) = torch.autograd.grad(logits.log_softmax(1).max(1).values.sum(), kept[0])
+    heat = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu()
+    heat = F.interpolate(heat, image.shape[-2:], mode="bilinear")[:, 0].detach()
+    low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
+    return ((heat - low) / (high - low)).numpy()
+
+
+@pytest.mark.parametrize("name", ["vgg19", "lkrnet"])
+def test_grad_cam_is_the_formula(demo, name):
+    faces = few(demo, Training=4, PrivateTest=5)
+    model, recipe, marks, image, mask = network(faces, name)
+    rows = np.array([8, 4, 6])
+    cams, predicted = explain.grad_cam(model, recipe, faces, marks, rows, batch_size=2)
+
+    crop = slice(2, 46)
+    own = None if mask is None else mask[rows][:, :, crop, crop]
+    expected = by_hand(model, image[rows][:, :, crop, crop].float() / 255, own)
+    assert cams.dtype == np.float32 and cams.shape == (3, 44, 44) and expected.max() > 0.5
+    assert np.abs(cams - expected).max() < 2e-3
+    logits, _ = predict(model, image, mask, this_machine("cpu", bf16=False), recipe)
+    assert predicted.tolist() == logits[rows].argmax(1).tolist()
+    assert all(p.requires_grad and p.grad is None for p in list(model.parameters())[:4])
+
+
+def test_mass_in_regions(demo):
+    faces = few(demo, PrivateTest=3)
+    marks, rows = true_landmarks(faces), np.array([2, 0])
+    cams = np.zeros((2, 44, 44), np.float32)
+    x, y = marks.points[2, 2].round().astype(int) - 2  # the nose, in the crop
+    cams[0, y, x] = 0.7
+    share = explain.mass_in_regions(cams, marks, rows)
+    assert share[0] == 1 and np.isnan(share[1])
+    cams[0, 0, 0] = 0.7  # a corner, far from all regions
+    cams[1] = 1
+    share = explain.mass_in_regions(cams, marks, rows)
+    inside = make_masks(faces, marks, "regions", 0.3, rows)[0, 2:46, 2:46] > 0
+    assert share == pytest.approx([0.5, inside.mean()])
+
+
+def test_the_summary_is_kept_without_faces(demo, tmp_path):
+    from safetensors.torch import save_file
+
+    faces = few(demo, Training=4, PrivateTest=7)
+    model, recipe, marks, _, _ = network(faces, "lkrnet")
+    rows = faces.where("PrivateTest")
+    info = {"recipe": vars(recipe), "data_sha256": faces.sha256}
+    result = Result(json.loads(json.dumps(info)), tmp_path)
+    np.savez(tmp_path / "predictions.npz", test_index=rows)
+    assert explain.cam_summary(result, faces, marks) is None  # no weights
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    assert explain.cam_summary(result, None, None) is None  # no faces
+    made = explain.cam_summary(result, faces, marks)
+    assert made.means.shape == (7, 44, 44) and made.mass.shape == (7,)
+    cams, _ = explain.grad_cam(model, recipe, faces, marks, rows)
+    first = cams[faces.labels[rows] == 0]
+    assert np.abs(made.means[0] - first.mean(0)).max() < 1e-3
+    (tmp_path / "weights.safetensors").unlink()
+    kept = explain.cam_summary(result, None, None)
+    assert np.array_equal(kept.means, made.means) and np.array_equal(kept.mass, made.mass)
