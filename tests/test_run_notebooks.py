@@ -124,6 +124,17 @@ def test_in_place_changes_outputs_only_and_only_after_success(notebook, run, mon
     assert after == before
 
 
+def test_the_same_outputs_are_the_same_text(notebook, run):
+    table = "import pandas as pd\npd.DataFrame({'a': [1]}).style.format('{:.1f}')"
+    path = notebook("table.ipynb", table, table)
+    texts = []
+    for _ in range(2):
+        assert run(path, "--in-place")[0] == 0
+        texts.append(Path(path).read_text())
+    assert texts[0] == texts[1]
+    assert "table1_row0_col0" in texts[0] and "table2_row0_col0" in texts[0]
+
+
 def test_values_of_parameters():
     values = dict(map(run_notebooks._assignment, ["a=3", "b=paper-cpu", "c=007", "d=[1, 2]", "e=True", "f="]))
     assert values == {"a": 3, "b": "paper-cpu", "c": "007", "d": [1, 2], "e": True, "f": ""}

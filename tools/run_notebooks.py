@@ -35,6 +35,8 @@ from PIL import Image
 from fercompanion.figures import reduced
 
 ROOT = Path(__file__).resolve().parents[1]
+STYLED_TABLE = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-f])")  # pandas draws these names at random
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 CELL_FILE = re.compile(r"[^\s'\"]*ipykernel_\d+[/\\]\d+\.py")  # how warnings name a cell, with a process id
 
 
@@ -121,13 +123,14 @@ def run_notebook(path: Path, output: Path, parameters: dict, verbose: bool = Fal
 def put_back(path: Path, executed: Path) -> None:
     """Give a notebook the outputs of its executed copy and nothing else of it: no times, no tags, no paths.
 
-    The file is replaced in one step.
+    Tables are numbered, so that the same outputs are the same text.  The file is replaced in one step.
     """
+    numbers: dict[str, str] = {}
     notebook, copy = (nbformat.read(p, as_version=4) for p in (path, executed))
     for cell, done in zip(notebook.cells, copy.cells, strict=True):
         if cell.cell_type == "code":
             cell.execution_count = done.execution_count
-            cell.outputs = [_smaller(_without_paths(output)) for output in done.outputs]
+            cell.outputs = [_smaller(_numbered(_without_paths(output), numbers)) for output in done.outputs]
     temporary = path.with_name(f".{path.name}.new")
     nbformat.write(notebook, temporary)
     os.replace(temporary, path)
@@ -170,15 +173,26 @@ def _last_started(output: Path) -> str:
 
 
 def _without_paths(output):
-    """The output with paths relative to the repository, ~ for the home folder, and no process ids."""
+    """The output with paths relative to the repository, ~ for the home folder, and no process ids or addresses."""
     if isinstance(output, dict):
         for key in [key for key in output if not key.startswith("image/")]:
             output[key] = _without_paths(output[key])
     elif isinstance(output, list):
         output = [_without_paths(value) for value in output]
     elif isinstance(output, str):
-        output = CELL_FILE.sub("cell.py", output).replace(f"{ROOT}{os.sep}", "").replace(str(ROOT), ".")
+        output = ADDRESS.sub("", CELL_FILE.sub("cell.py", output))
+        output = output.replace(f"{ROOT}{os.sep}", "").replace(str(ROOT), ".")
         output = output.replace(sys.prefix, "~/.venv").replace(str(Path.home()), "~")
+    return output
+
+
+def _numbered(output, numbers: dict[str, str]):
+    """The output with pandas' names of styled tables, which are new each time, replaced by numbers."""
+    html = output.get("data", {}).get("text/html")
+    if html is not None:
+        output["data"]["text/html"] = STYLED_TABLE.sub(
+            lambda name: numbers.setdefault(name[0], f"table{len(numbers) + 1}"), html
+        )
     return output
 
 
