@@ -60,7 +60,7 @@ def grad_cam(
     block: int = 4,
     batch_size: int = 64,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Grad-CAM of the predicted class's log-probability.
+    """Grad-CAM of the predicted class's log-probability.  The model itself is not changed.
 
     Parameters
     ----------
@@ -81,11 +81,10 @@ def grad_cam(
         else make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, faces.where("Training"))[rows]
     )
     image, mask = to_stack(faces.images[rows], masks, "cpu")
-    layer = model.trunk[block - 1]
+    seen = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
+    layer = seen.trunk[block - 1]
     # No `with`: on leaving, the package's context manager swallows IndexError.
-    cam = GradCAM(model=OneInput(model.float().cpu().eval()), target_layers=[layer])
-    trained = [p for p in model.parameters() if p.requires_grad]
-    model.requires_grad_(False)
+    cam = GradCAM(model=OneInput(seen), target_layers=[layer])
     list(layer.parameters())[-1].requires_grad_(True)  # gradients end in the map, not in the image
     cams, predicted = [], []
     try:
@@ -95,8 +94,6 @@ def grad_cam(
             predicted.append(cam.outputs.argmax(1))
     finally:
         cam.activations_and_grads.release()
-        for p in trained:
-            p.requires_grad_(True)
     return np.concatenate(cams).astype(np.float32), torch.cat(predicted).numpy()
 
 

@@ -64,6 +64,7 @@ def test_plans_start_with_one_seed_of_every_arm(name):
     runs = all_runs(plan)
     assert len(set(runs)) == len(runs) == len({r.where for r in runs})
     assert [arm_of(r) for r in runs[: len(plan.arms)]] == list(plan.arms)
+    assert {r.seed for r in runs[: len(plan.arms)]} == {0}
     second = next((place for place, r in enumerate(runs) if r.seed), len(runs))
     late = {r.recipe.name for r in runs} - {r.recipe.name for r in runs[:second]}
     assert late == {r.recipe.name for r in literal_lab_runs(plan)}

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from conftest import few, settled, true_landmarks
 
 from fercompanion import explain
+from fercompanion.augment import centre_crop
 from fercompanion.models import build_model
 from fercompanion.predict import make_masks, predict, this_machine, to_stack
 from fercompanion.recipes import OURS, arm
@@ -25,10 +26,13 @@ def network(faces, name):
     marks = true_landmarks(faces)
     masks = None if recipe.mask == "none" else make_masks(faces, marks, recipe.mask, 0.3, np.arange(4))
     image, mask = to_stack(faces.images, masks, "cpu")
-    crop = slice(2, 46)
-    own = None if mask is None else mask[:, :, crop, crop]
-    settled(model, image[:, :, crop, crop].float() / 255, own)
+    settled(model, *cropped(image, mask))
     return model, recipe, marks, image, mask
+
+
+def cropped(image, mask):
+    """What the network is shown of them."""
+    return centre_crop(image, 44).float() / 255, None if mask is None else centre_crop(mask, 44)
 
 
 def by_hand(model, image, mask):
@@ -51,9 +55,7 @@ def test_grad_cam_is_the_formula(demo, name):
     rows = np.array([8, 4, 6])
     cams, predicted = explain.grad_cam(model, recipe, faces, marks, rows, batch_size=2)
 
-    crop = slice(2, 46)
-    own = None if mask is None else mask[rows][:, :, crop, crop]
-    expected = by_hand(model, image[rows][:, :, crop, crop].float() / 255, own)
+    expected = by_hand(model, *cropped(image[rows], None if mask is None else mask[rows]))
     assert cams.dtype == np.float32 and cams.shape == (3, 44, 44) and expected.max() > 0.5
     assert np.abs(cams - expected).max() < 2e-3
     logits, _ = predict(model, image, mask, this_machine("cpu", bf16=False), recipe)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -90,10 +89,9 @@ def siblings_block() -> str:
         for protocol in plans.KIM_PROTOCOLS:
             found = runs.find_all([run for run in kim_runs if run.protocol == protocol], PROFILE)
             tested = tables.by_arm(found, partial=True)
-            if tested or not suffix:
-                printed = published_accuracies("Kim2022", "Table 2", protocol)
-                about = f", {tables.KIM_PROTOCOLS[protocol]}{suffix}"
-                lines += _sibling_rows("Kim2022", printed, tested, about, not suffix)
+            printed = published_accuracies("Kim2022", "Table 2", protocol)
+            about = f", {tables.KIM_PROTOCOLS[protocol]}{suffix}"
+            lines += _sibling_rows("Kim2022", printed, tested, about, not suffix)
     return "\n".join([*lines, "", "95 % intervals from a bootstrap over people. " + plan.notes["kim"]])
 
 
@@ -109,7 +107,7 @@ def _sibling_rows(
     rows = []
     for method, arm in ACCURACIES[paper].items():
         value = f"{printed[method]:.2f}" if method in printed else "–"
-        name = re.sub(r" \((DNNRL|Liu et al\.|Kim et al\.)\)$", "", tables.TITLES[arm]) + about
+        name = tables.TITLES[arm].removesuffix(" (Liu et al.)") + about
         if arm not in tested:
             rows += [f"| {name} | {value} | {tables.NOT_RUN} |{' |' * (3 + wild)}"] * not_run
             continue
