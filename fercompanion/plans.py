@@ -205,7 +205,7 @@ PROFILES = {
             "ckplus",
             _SHORT,
             _NARROW,
-            arms=(*FACTORIAL, "lkrnet-lambda0.4"),
+            arms=(*FACTORIAL, "lkrnet-lambda0.4", *MASK_CONTROLS),
             lab_folds=5,
             small=True,
             siblings=Siblings(
