@@ -70,6 +70,25 @@ def test_model_a_counted_as_keras_does():
     assert liu2019.parameter_counts(liu2019.liu_a(activation="relu"))["slopes, one an element"] == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_prelu_is_torchs(dtype):
+    """The CPU's own form has the values and gradients of nn.PReLU, for slopes below 0 and above 1 too."""
+    x = torch.randn(4, 8, 6, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x[x == 0] = 1.0  # where the derivative is anybody's choice
+    found = []
+    for layer in (liu2019.PReLU(8), nn.PReLU(8)):
+        with torch.no_grad():
+            layer.weight.copy_(torch.linspace(-0.5, 1.5, 8))
+        image = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = layer(image)
+        out.backward(x.flip(0))
+        found.append((out, image.grad, layer.weight.grad))
+    for own, theirs in zip(*found, strict=True):
+        assert own.dtype == theirs.dtype and theirs.abs().max() > 0.5
+        torch.testing.assert_close(own, theirs)
+
+
 def test_model_a_takes_crops_and_whole_faces():
     model = settled(liu2019.liu_a(width=0.125), images(8))
     for size in (44, 48):
@@ -91,10 +110,10 @@ def test_the_embedding_is_what_the_classifier_pools():
     assert model.classifier.weight.grad is None
 
 
-@pytest.mark.parametrize(("activation", "kind"), [("prelu", nn.PReLU), ("relu", nn.ReLU)])
+@pytest.mark.parametrize(("activation", "kind"), [("prelu", liu2019.PReLU), ("relu", nn.ReLU)])
 def test_activation(activation, kind):
     found = [type(m) for m in liu2019.liu_a(width=0.125, activation=activation).modules()]
-    assert found.count(kind) == 22 and found.count(nn.PReLU) + found.count(nn.ReLU) == 22
+    assert found.count(kind) == 22 and found.count(liu2019.PReLU) + found.count(nn.ReLU) == 22
     with pytest.raises(ValueError, match="elu"):
         liu2019.liu_a(activation="elu")
 
