@@ -94,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
         help="time a step of each network first, and say how long all will take (default: yes)",
     )
     sub.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="train N runs at a time (default: one a core on a CPU, one on a GPU; a large GPU is busier with 2 to 4)",
+    )
+    sub.add_argument(
         "--pack",
         metavar="FOLDER",
         help="also put each finished run, without weights, into tar files of at most 16 MB there; "
@@ -212,6 +218,8 @@ def sweep(options) -> int:
     from .estimate import spoken
 
     plan = plans.profile(options.profile)
+    if options.workers is not None and options.workers < 1:
+        raise DataError(f"--workers {options.workers}: expected 1 or more")
     wanted = [run for run in plans.all_runs(plan) if options.only in run.where.as_posix()]
     if not wanted:
         raise DataError(
@@ -220,14 +228,17 @@ def sweep(options) -> int:
     missing = [run for run in wanted if runs.find(run, plan.name) is None]
     print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(wanted) - len(missing)} archived")
     forbidden = runs.is_set("FERCOMPANION_NO_TRAINING")
-    expected = expected_seconds(missing) if options.estimate and not forbidden else {}
+    expected = expected_seconds(missing, options.workers) if options.estimate and not forbidden else {}
     for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in missing).items():
         own = sum(s for run, s in expected.items() if run.where.parent == where)
         print(f"  {where}  {number} x {epochs} epochs{f', {spoken(own)}' * bool(expected)}")
     if expected:
-        workers = runs.side_by_side(len(missing))
+        import torch
+
+        workers = runs.side_by_side(len(missing), options.workers)
         at_a_time = f", {workers} at a time" * (workers > 1)
-        in_all = spoken(sum(expected.values()) / workers)
+        cores = 1 if torch.cuda.is_available() else workers  # what runs gain that share a GPU is not known
+        in_all = spoken(sum(expected.values()) / cores)
         print(f"about {in_all} on this machine{at_a_time}; landmarks and SRGAN come on top", flush=True)
     if options.dry_run:
         return 0
@@ -241,12 +252,12 @@ def sweep(options) -> int:
 
     if options.pack:
         packs.pack(wanted, plan.name, options.pack)
-    done = runs.complete(wanted, plan.name, options.root, keep)
+    done = runs.complete(wanted, plan.name, options.root, keep, options.workers)
     print(f"{len(done)} of {len(wanted)} runs are in {runs.results_folder(plan.name)}")
     return int(len(done) < len(wanted))
 
 
-def expected_seconds(missing: list[runs.Run]) -> dict[runs.Run, float]:
+def expected_seconds(missing: list[runs.Run], workers: int | None) -> dict[runs.Run, float]:
     """Run -> expected seconds, each on its share of the cores."""
     import torch
 
@@ -254,7 +265,7 @@ def expected_seconds(missing: list[runs.Run]) -> dict[runs.Run, float]:
     from .progress import tqdm
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // runs.side_by_side(len(missing))))
+    torch.set_num_threads(max(1, threads // runs.side_by_side(len(missing), workers)))
     try:
         return {run: seconds(run) for run in tqdm(missing, "timing a step of each network", leave=False)}
     finally:

@@ -150,13 +150,17 @@ def find_all(runs: list[Run], profile: str) -> dict[Run, Result]:
 
 
 def complete(
-    runs: list[Run], profile: str, root: str | None = None, finished: Callable[[Run], object] | None = None
+    runs: list[Run],
+    profile: str,
+    root: str | None = None,
+    finished: Callable[[Run], object] | None = None,
+    workers: int | None = None,
 ) -> dict[Run, Result]:
     """The runs of a plan: those archived are read, the others trained, if their data set is on this machine.
 
     Data sets and landmarks are loaded only if something is to be trained.  With FERCOMPANION_NO_TRAINING=1
     nothing is.  What is left out is said in one line, and missing from the returned dict.  `finished` is called
-    with each run as soon as it is trained.
+    with each run as soon as it is trained; `workers` at a time train, or as many as `side_by_side` says.
     """
     missing = [run for run in runs if find(run, profile) is None]
     if missing and is_set("FERCOMPANION_NO_TRAINING"):
@@ -171,26 +175,38 @@ def complete(
             left_out = sum(run.dataset == name for run in missing)
             print(f"{left_out} of {len(runs)} runs are neither archived nor possible here: {error}")
             missing = [run for run in missing if run.dataset != name]
-    _train(missing, profile, root, finished or (lambda run: None))
+    _train(missing, profile, root, finished or (lambda run: None), workers)
     return find_all(runs, profile)
 
 
-def side_by_side(runs: int) -> int:
+def side_by_side(runs: int, workers: int | None = None) -> int:
     """How many of so many runs train at a time: one on a GPU; on a CPU as many as it has cores, up to `MOST_WORKERS`.
 
     Small networks leave most of a CPU idle: two runs of one thread each take half the time of two runs of two
     threads.  torch's number of threads (OMP_NUM_THREADS) is taken as the number of cores to use.
+
+    Parameters
+    ----------
+    workers : this many instead, if there are as many runs.
     """
     import torch
 
-    return 1 if torch.cuda.is_available() else max(1, min(runs, torch.get_num_threads(), MOST_WORKERS))
+    if workers is None:
+        workers = 1 if torch.cuda.is_available() else min(torch.get_num_threads(), MOST_WORKERS)
+    return max(1, min(runs, workers))
 
 
-def _train(missing: list[Run], profile: str, root: str | None, finished: Callable[[Run], object]) -> None:
+def _train(
+    missing: list[Run],
+    profile: str,
+    root: str | None,
+    finished: Callable[[Run], object],
+    workers: int | None,
+) -> None:
     """Train runs one after the other, or side by side."""
     import torch
 
-    workers = side_by_side(len(missing))
+    workers = side_by_side(len(missing), workers)
     if workers == 1:
         for number, run in enumerate(missing, 1):
             train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
@@ -205,7 +221,7 @@ def _train(missing: list[Run], profile: str, root: str | None, finished: Callabl
     from .progress import tqdm
 
     start = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _start_worker}
-    threads = torch.get_num_threads() // workers
+    threads = max(1, torch.get_num_threads() // workers)
     with (
         tqdm(total=len(missing), desc=f"{profile}: {workers} at a time", unit="run") as bar,
         ProcessPoolExecutor(workers, **start, initargs=(threads,)) as pool,
