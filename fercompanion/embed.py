@@ -1,12 +1,14 @@
-"""UMAP coordinates of a run's test embeddings, kept beside the run."""
+"""What is drawn of a run's test embeddings, kept beside the run: UMAP coordinates, distances in triplets."""
 
 from __future__ import annotations
 
 import warnings
 
 import numpy as np
+import torch
 
 from .runs import Result
+from .train import draw_triplets
 
 
 def umap_coordinates(result: Result, seed: int = 0) -> np.ndarray | None:
@@ -33,3 +35,27 @@ def umap_coordinates(result: Result, seed: int = 0) -> np.ndarray | None:
         np.savez_compressed(path, points=points.astype(np.float16))
     with np.load(path, allow_pickle=False) as f:
         return f["points"].astype(np.float32)
+
+
+def triplet_distances(result: Result, seed: int = 0) -> np.ndarray | None:
+    """Relative distances D = |a - n|^2 - |a - p|^2 of random triplets of the test images, float32 (T,).
+
+    One triplet an anchor.  Read from ``triplets.npz`` in the run's folder; drawn and kept there the first time.
+
+    Returns
+    -------
+    ndarray or None
+        None where neither distances nor embeddings were archived.
+    """
+    path = result.folder / "triplets.npz"
+    if not path.is_file():
+        if result.embedding is None:
+            return None
+        x = result.embedding.astype(np.float32)
+        torch.manual_seed(seed)
+        labels = torch.as_tensor(result.predictions["test_labels"]).long()
+        a, p, n = draw_triplets(torch.arange(len(x)), labels, None, "batch")[1]
+        d = ((x[a] - x[n]) ** 2).sum(1) - ((x[a] - x[p]) ** 2).sum(1)
+        np.savez_compressed(path, d=d.astype(np.float16))
+    with np.load(path, allow_pickle=False) as f:
+        return f["d"].astype(np.float32)

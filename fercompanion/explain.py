@@ -118,12 +118,17 @@ class CamSummary:
 
     Attributes
     ----------
-    means : float32 (K, s, s), mean heat map of each true class.
-    mass : float (n,), share of each heat map inside the face's key regions, in the order of the predictions.
+    means : float32 (K, s, s), mean heat map of each true class, over those that are not zero everywhere.
+    mass : float (n,), share of each heat map inside the face's key regions, in the order of the predictions; nan for
+        one that is zero everywhere.
+    uniform : what the mean share would be if the heat knew nothing of the face.
+    points : float32 (5, 2), median landmarks on the maps: x, y in pixels.
     """
 
     means: np.ndarray
     mass: np.ndarray
+    uniform: float
+    points: np.ndarray
 
 
 def cam_summary(result: Result, faces: Faces | None, landmarks: Landmarks | None) -> CamSummary | None:
@@ -140,23 +145,28 @@ def cam_summary(result: Result, faces: Faces | None, landmarks: Landmarks | None
         recipe, rows = recipe_of(result), result.predictions["test_index"]
         model = trained_model(recipe, result.weights(), len(faces.classes))
         cams, _ = grad_cam(model, recipe, faces, landmarks, rows)
+        even = np.ones_like(cams[:1]).repeat(len(cams), 0)
         np.savez_compressed(
             path,
             means=class_means(cams, faces.labels[rows], len(faces.classes)).astype(np.float16),
             mass=mass_in_regions(cams, landmarks, rows, alpha=recipe.region_alpha).astype(np.float32),
+            uniform=mass_in_regions(even, landmarks, rows, alpha=recipe.region_alpha).mean(),
+            points=np.median(landmarks.points[rows], 0) - (faces.images.shape[-1] - cams.shape[-1]) // 2,
         )
     with np.load(path, allow_pickle=False) as f:
-        return CamSummary(f["means"].astype(np.float32), f["mass"].astype(np.float64))
+        means, mass = f["means"].astype(np.float32), f["mass"].astype(np.float64)
+        return CamSummary(means, mass, float(f["uniform"]), f["points"])
 
 
 def class_means(cams: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Mean heat map of each class, float32 (K, s, s): shows no face, so that it may be published."""
-    return np.stack(
-        [
-            cams[labels == k].mean(0) if (labels == k).any() else np.zeros(cams.shape[1:], np.float32)
-            for k in range(n_classes)
-        ]
-    )
+    """Mean heat map of each class, float32 (K, s, s): shows no face, so that it may be published.
+
+    Maps that are zero everywhere say nothing and are left out; a class without others is zero.
+    """
+    some = cams.any((1, 2))
+    return np.stack([cams[some & (labels == k)].sum(0) for k in range(n_classes)]) / np.maximum(
+        np.bincount(labels[some], minlength=n_classes), 1
+    )[:, None, None].astype(np.float32)
 
 
 class _Guide(torch.autograd.Function):

@@ -15,14 +15,33 @@ from .arithmetic import exponential_slopes
 from .augment import black_blocks, centre_crop, random_crop, random_flip
 from .data import Faces
 from .landmarks import Landmarks
+from .recipes import ARMS
 from .regions import key_region_mask
 from .runs import ROOT, results_folder
+from .siblings import ARMS as SIBLING_ARMS
 from .tables import TITLES, Tested
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#555555")
 """Okabe and Ito's palette, one colour a class."""
 CLASS_MARKERS = "osD^vP*"
+
+
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
+
+
+def arm_style(arm: str) -> dict:
+    """Colour, line and marker of an arm, the same in every figure: by its place among its paper's arms."""
+    family = next((a for a in (ARMS, *SIBLING_ARMS.values()) if arm in a), (arm,))
+    place = list(family).index(arm)
+    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    # Where the colours begin anew, the lines and markers must not.
+    shift = place + place // len(colours)
+    return {
+        "color": colours[place % len(colours)],
+        "ls": LINES[shift % len(LINES)],
+        "marker": CLASS_MARKERS[shift % len(CLASS_MARKERS)],
+    }
 
 
 def use_style() -> None:
@@ -70,14 +89,14 @@ def save(
 
 
 def reduced(picture: Image.Image) -> Image.Image:
-    """A picture in 256 colours, a mostly gray one in 64: half the size, and no difference to the eye."""
+    """A picture in 256 colours, a mostly gray one in 128: half the size, and no difference to the eye."""
     picture = picture.convert("RGB")
     red, green, blue = picture.split()
     brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     chroma = ImageChops.difference(brightest, ImageChops.darker(ImageChops.darker(red, green), blue))
     coloured = sum(chroma.histogram()[16:]) / (picture.width * picture.height)
-    colours = 64 if coloured < 0.03 else 256
-    return picture.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    colours = 128 if coloured < 0.03 else 256
+    return picture.quantize(colours, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
 
 
 def class_rows(faces: Faces, per_class: int, rng: np.random.Generator, allowed=None) -> np.ndarray:
@@ -240,19 +259,22 @@ def layers(model):
 
 
 def curves(tested: dict[str, Tested], part: str, ylabel: str):
-    """Fig. 9: accuracy against epochs for each arm, mean over seeds or folds with their range."""
-    figure, ax = plt.subplots(figsize=(4.8, 3.0))
-    for (arm, t), style in zip(
-        tested.items(), ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), "-", "--"), strict=False
-    ):
+    """Fig. 9: accuracy against epochs, a line an arm: mean over seeds or folds, which are drawn thin behind it."""
+    figure, ax = plt.subplots(figsize=(6.2 if len(tested) > 4 else 4.8, 3.0))
+    few = max(len(r.history["epoch"]) for t in tested.values() for r in t.results) <= 12
+    for arm, t in tested.items():
+        style = arm_style(arm) | ({} if few else {"marker": None})
         lines = np.stack([r.history[f"{part}_accuracy"] for r in t.results])
         epochs = t.results[0].history["epoch"]
-        (line,) = ax.plot(epochs, lines.mean(0), ls=style, label=TITLES[arm])
         if len(lines) > 1:
-            ax.fill_between(epochs, lines.min(0), lines.max(0), alpha=0.12, color=line.get_color(), lw=0)
+            ax.plot(epochs, lines.T, color=style["color"], lw=0.4, alpha=0.5)
+        ax.plot(epochs, lines.mean(0), label=TITLES[arm], ms=3.5, **style)
     ax.set(xlabel="epoch", ylabel=ylabel)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(loc="lower right")
+    if len(tested) > 4:
+        figure.legend(loc="outside right center")
+    else:
+        ax.legend(loc="lower right")
     return figure
 
 
@@ -340,29 +362,52 @@ def heatmaps(images: np.ndarray, cams: dict[str, np.ndarray], titles: list[str])
     return figure
 
 
-def mean_heatmaps(means: dict[str, np.ndarray], classes: tuple[str, ...]):
-    """Grad-CAM averaged over the test images of each class: what may be shown of licensed faces."""
+def mean_heatmaps(
+    means: dict[str, np.ndarray],
+    counts: dict[str, np.ndarray],
+    points: np.ndarray,
+    classes: tuple[str, ...],
+):
+    """Grad-CAM averaged over the test images of each class: what may be shown of licensed faces.
+
+    Parameters
+    ----------
+    means : network's title -> float32 (K, s, s) in 0-1.
+    counts : network's title -> (K,), images behind each mean, written below it.
+    points : (5, 2), median landmarks, drawn as crosses.
+    """
     figure, axes = plt.subplots(
-        len(means), len(classes), figsize=(1.1 * len(classes), 1.15 * len(means) + 0.3), squeeze=False
+        len(means), len(classes), figsize=(1.15 * len(classes), 1.3 * len(means) + 0.3), squeeze=False
     )
     for row, (title, maps) in enumerate(means.items()):
         for column, name in enumerate(classes):
-            picture = axes[row, column].imshow(maps[column], vmin=0, vmax=1, cmap="viridis")
+            ax = axes[row, column]
+            picture = ax.imshow(maps[column], vmin=0, vmax=1, cmap="viridis")
+            ax.plot(*points.T, "+", color="white", ms=5, mew=0.9)
+            ax.set_xlabel(f"n = {counts[title][column]:,}", fontsize=7, labelpad=2)
             if row == 0:
-                axes[row, column].set_title(name)
+                ax.set_title(name)
         axes[row, 0].set_ylabel(title)
     _bare(axes)
     figure.colorbar(picture, ax=axes, label="mean Grad-CAM", shrink=0.9)
     return figure
 
 
-def detection_rates(table: pd.DataFrame):
-    """Share of faces that MTCNN finds, by class and split (rows and columns of the table), in per cent."""
-    figure, ax = plt.subplots(figsize=(5.2, 2.4))
+def detection_rates(table: pd.DataFrame, images: pd.DataFrame):
+    """Share of faces that MTCNN finds, by class and split (rows and columns of the table), in per cent.
+
+    Parameters
+    ----------
+    images : their number, in the same rows and columns; written below each class.
+    """
+    figure, ax = plt.subplots(figsize=(6.2, 2.6))
     for column, marker in zip(table, "osD^", strict=False):
-        ax.plot(table.index, table[column], marker, label=column, ms=5, alpha=0.8)
+        ax.plot(range(len(table)), table[column], marker, label=column, ms=5, alpha=0.8)
+    counts = [" / ".join(f"{n:,.0f}" for n in images.loc[name]) for name in table.index]
+    names = [f"{name}\n{n}" for name, n in zip(table.index, counts, strict=True)]
+    ax.set_xticks(range(len(table)), names, fontsize=6.5)
     ax.set(ylabel="faces found by MTCNN, %", ylim=(min(90, table.min().min() - 1), 100.3))
-    ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
 
@@ -431,14 +476,15 @@ def relative_distances(gaps: dict[str, np.ndarray]):
 
     Parameters
     ----------
-    gaps : title -> float (T,), D of random triplets, from -4 to 4.  The line's height at D = 0 is the share of
+    gaps : arm -> float (T,), D of random triplets, from -4 to 4.  The line's height at D = 0 is the share of
         violated ones, which the legend says.
     """
     figure, ax = plt.subplots(figsize=(6.4, 2.8))
     limit = min(4.0, 1.05 * max(np.quantile(np.abs(d), 0.995) for d in gaps.values()))
-    for (title, d), line in zip(gaps.items(), ("-", "--", "-.", ":", (0, (5, 1))), strict=False):
+    for arm, d in gaps.items():
         share = 100 * np.arange(1, len(d) + 1) / len(d)
-        ax.plot(np.sort(d), share, ls=line, label=f"{title} ({100 * (d <= 0).mean():.0f} % violated)")
+        violated = f"{TITLES[arm]} ({100 * (d <= 0).mean():.0f} % violated)"
+        ax.plot(np.sort(d), share, label=violated, **arm_style(arm) | {"marker": None})
     ax.axvspan(-limit, 0, fc="0.93", lw=0, zorder=0)
     ax.axhline(50, color="0.6", lw=0.6, zorder=0)
     ax.text(-0.98 * limit, 52, "half of the triplets", fontsize=7, color="0.4")
@@ -593,7 +639,7 @@ def protocol_strips(
     place = np.linspace(-0.12, 0.36, max(len(arms), 2))
     rng = np.random.default_rng(0)
     if null is not None:
-        ax.bar(0, 0, color="0.85", edgecolor="0.35", label="nearest pixels, untrained")  # for the legend
+        ax.add_patch(plt.Rectangle((0, 0), 0, 0, fc="0.85", ec="0.35", label="nearest pixels, untrained"))
     for group, protocol in enumerate(groups):
         if null is not None:
             values = null.loc[null["protocol"] == protocol, "accuracy"]
@@ -659,6 +705,9 @@ VERDICT_MARKS = {
 """Verdict -> marker and colour; told apart by the marker alone too."""
 
 
+PAPER_TITLE = {"ha": "right", "va": "center", "fontsize": 9, "fontweight": "bold", "color": "0.35"}
+
+
 def claims(judgements):
     """One row a claim: its verdict, and where it is about a difference the printed one beside ours.
 
@@ -681,16 +730,21 @@ def claims(judgements):
             ax.plot(e.ours.value, y, "o", ms=4, color=edge)
             if np.isfinite(e.published):
                 ax.plot(e.published, y, "|", ms=8, mew=1.8, color="black")
-        if row and judgements[row - 1].claim.paper != j.claim.paper:
-            for panel in (left, ax):
+        first = row == 0 or judgements[row - 1].claim.paper != j.claim.paper
+        if first:
+            for panel in (left, ax)[: 2 * (row > 0)]:
                 panel.axhline(row - 0.5, color="0.8", lw=0.7)
+            ax.text(1, row, j.claim.paper, transform=ax.get_yaxis_transform(), **PAPER_TITLE)
     ax.axvline(0, color="0.6", lw=0.8, zorder=0)
     ax.set_xscale("symlog", linthresh=4, linscale=1.2)  # wide intervals of small test sets stay on the paper
     ticks = (-50, -10, -4, -2, 0, 2, 4, 10, 50)
     ax.set_xticks(ticks, [f"{t:+d}".replace("-", "−") if t else "0" for t in ticks])
     ax.set_xlim(min(-10, ax.get_xlim()[0]), max(10, ax.get_xlim()[1]))
     ax.minorticks_off()
-    ax.set_xlabel("first minus second, percentage points; not drawn: levels, arithmetic")
+    ax.axvspan(-4, 4, fc="0.965", lw=0, zorder=0)
+    ax.set_xlabel(
+        "first minus second, percentage points: even within ±4 (gray), logarithmic beyond; not drawn: levels, arithmetic"
+    )
     left.set(xlim=(-1, 1), ylim=(n - 0.4, -0.6))
     left.set_xticks([])
     left.set_yticks(range(n), [f"{j.claim.text}   {j.claim.id}" for j in judgements])

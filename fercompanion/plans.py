@@ -32,7 +32,8 @@ class Siblings:
     leave_out : arms that the profile cannot afford.
     seeds : of DNNRL and Liu et al.
     kim_folds : folds, or random splits, of each protocol of Kim et al.
-    kim_printed : of ten such, how many are trained by the printed recipe beside a shortened one.
+    kim_printed : protocol -> of ten such, how many the proposed network is also trained on by the printed recipe,
+        beside a shortened one.
     """
 
     base: str = "paper"
@@ -41,7 +42,7 @@ class Siblings:
     leave_out: tuple[str, ...] = ()
     seeds: int = 1
     kim_folds: int = 10
-    kim_printed: int = 0
+    kim_printed: dict[str, int] = field(default_factory=dict)
 
     def recipes(self, paper: str) -> list[Recipe]:
         """The arms of a paper, as the profile trains them."""
@@ -226,7 +227,7 @@ PROFILES = {
                     "liu-b-48": {"epochs": 3},
                 },
                 kim_folds=10,
-                kim_printed=1,
+                kim_printed={"random": 1, "sequence": 1, "subject": 3},
             ),
         ),
         Profile(
@@ -322,9 +323,9 @@ def kim_runs(plan: Profile, protocols: tuple[str, ...] | None = None) -> list[Ru
 
 def kim_printed_runs(plan: Profile) -> list[Run]:
     """Kim et al.'s network by the printed recipe, full width and length: the first folds of each protocol."""
-    first = range(plan.siblings.kim_printed)
-    recipe = sibling_arm("kim", "kim")
-    return [Run(recipe, plan.lab, protocol, fold, 10) for fold in first for protocol in KIM_PROTOCOLS]
+    recipe, wanted = sibling_arm("kim", "kim"), plan.siblings.kim_printed
+    runs = [Run(recipe, plan.lab, p, fold, 10) for p, n in wanted.items() for fold in range(n)]
+    return sorted(runs, key=lambda run: run.fold)
 
 
 def small_runs(plan: Profile) -> list[Run]:

@@ -95,6 +95,18 @@ def test_the_summary_is_kept_without_faces(demo, tmp_path):
     cams, _ = explain.grad_cam(model, recipe, faces, marks, rows)
     first = cams[faces.labels[rows] == 0]
     assert np.abs(made.means[0] - first.mean(0)).max() < 1e-3
+    assert made.uniform == pytest.approx(
+        explain.mass_in_regions(np.ones((7, 44, 44), np.float32), marks, rows).mean()
+    )
+    assert np.allclose(made.points, np.median(marks.points[rows], 0) - 2)  # 44 of 48 pixels
     (tmp_path / "weights.safetensors").unlink()
     kept = explain.cam_summary(result, None, None)
     assert np.array_equal(kept.means, made.means) and np.array_equal(kept.mass, made.mass)
+    assert kept.uniform == made.uniform and np.array_equal(kept.points, made.points)
+
+
+def test_maps_without_heat_have_no_part_in_the_mean():
+    cams = np.zeros((4, 2, 2), np.float32)
+    cams[0], cams[2] = 0.2, 0.6
+    means = explain.class_means(cams, np.array([0, 0, 0, 1]), 3)
+    assert means.dtype == np.float32 and means[:, 0, 0].tolist() == pytest.approx([0.4, 0, 0])
