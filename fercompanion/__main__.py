@@ -62,11 +62,15 @@ def parser() -> argparse.ArgumentParser:
     sub = command("train", train, "train one network and archive the run")
     sub.add_argument("--arm", default="lkrnet", metavar="ARM", help=f"one of {', '.join(all_arms())}")
     sub.add_argument(
-        "--recipe", default="demo", metavar="R", help=f"one of {', '.join(RECIPES)} (default: demo)"
+        "--recipe",
+        default="demo",
+        metavar="R",
+        help="demo: for the embedded faces; short: what a CPU affords; ours: the full schedule of profile paper; paper, "
+        "paper_ck: as printed (default: demo)",
     )
     sub.add_argument("--data", default="demo", help=f"data set: {', '.join(NAMES)} (default: demo)")
     sub.add_argument(
-        "--protocol", help="official, subject, sequence or frame (default: official, subject on CK+)"
+        "--protocol", help="official; in the lab subject, sequence, frame or random (default: official, subject on CK+)"
     )
     sub.add_argument("--fold", type=int, default=1, help="which fold, from 1 (default: 1)")
     sub.add_argument("--folds", type=int, default=10, help="of how many (default: 10)")

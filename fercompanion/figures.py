@@ -203,6 +203,7 @@ def architecture(model, crop: int = 44):
     figure, ax = plt.subplots(figsize=(9.4, 2.7))
     steps = _chain(ax, 0, 0.5, [f"image\n1×{crop}×{crop}", *trunk], "#F2F2F2")
     mask = _box(ax, 4 * STEP, -0.55, f"MTCNN mask M\n1×{crop}×{crop}", "#E8F3EC")
+    answer = _box(ax, (len(steps) + 5.2) * STEP, 0.5, "prediction: mean of\nboth softmaxes", "#F2F2F2")
     for y, branch, first, colour in (
         (1.0, "global", "p", "#DCE9F5"),
         (0.0, "local", "p′ = p ⊙ M(p)↓\n(Eq. 4)", "#FBE3D2"),
@@ -213,6 +214,7 @@ def architecture(model, crop: int = 44):
         texts = [first, pooled, *[f"FC {n}" for n in linear], f"FC {classes}, CE\n({branch} branch)"]
         boxes = _chain(ax, (len(steps)) * STEP, y, texts, colour)
         _arrow(ax, steps[-1], boxes[0])
+        _arrow(ax, boxes[-1], answer)
         if branch == "local":
             _arrow(ax, mask, boxes[0])
         else:
@@ -220,7 +222,7 @@ def architecture(model, crop: int = 44):
                 ax, (len(steps) + len(linear) + 1.4) * STEP, 0.5, "+ λ · triplet (unit length)", "white"
             )
             _arrow(ax, boxes[-2], loss)
-    ax.set(xlim=(-0.6, (len(steps) + len(texts)) * STEP - 0.3), ylim=(-0.8, 1.25))
+    ax.set(xlim=(-0.6, (len(steps) + len(texts) + 1) * STEP - 0.2), ylim=(-0.8, 1.25))
     ax.axis("off")
     return figure
 
@@ -658,7 +660,8 @@ def protocol_strips(
                 capprops={"color": "0.35"},
             )
         for number, arm in enumerate(arms):
-            values = splits.loc[(splits["arm"] == arm) & (splits["protocol"] == protocol), "clean"].to_numpy()
+            own = splits[(splits["arm"] == arm) & (splits["protocol"] == protocol)]
+            values = own["clean"].to_numpy()
             x = group + place[number]
             colour, marker = CLASS_COLOURS[number % 7], CLASS_MARKERS[number % 7]
             jitter = rng.uniform(-0.03, 0.03, len(values)) if len(values) > 3 else 0
@@ -674,6 +677,9 @@ def protocol_strips(
             )
             if len(values):
                 ax.hlines(values.mean(), x - 0.055, x + 0.055, color=colour, lw=2)
+            for value, epoch in own.loc[own["fell back"].notna(), ["clean", "fell back"]].to_numpy():
+                text = f"fell back\nin epoch {epoch:.0f}"
+                ax.text(x + 0.05, value, text, fontsize=6.5, color=colour, va="center")
     for (label, value), style in zip(printed.items(), ("--", ":", "-."), strict=False):
         ax.hlines(value, -0.48, 0.48, color="black", lw=1, ls=style, label=label)
     ax.axhline(chance, color="0.6", lw=0.8, ls=(0, (1, 3)))

@@ -189,7 +189,7 @@ SOURCES = {
     },
     "kim": {
         "model": "Figs. 1 and 2, Table 1",
-        "localisation_rate": "assumed; at 1 the transformer lost the face in two of nine short runs, at 0.1 in none",
+        "localisation_rate": "assumed; at 1 the transformer lost the face within some epochs in two of nine short runs, at 0.1 in none",
         "lam": "assumed: cross-entropy + triplet with equal weights; how the triplet arm classifies is not said",
         "margin": "not printed; 0.2 on squared distances of unit vectors is assumed",
         "triplets": "Fig. 1: anchor, positive and negative through one network",

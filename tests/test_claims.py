@@ -60,7 +60,7 @@ def simulated(arm: str, accuracy: float, seeds: int = 5, n: int = 900, **changes
 def archive(**fields) -> Archive:
     empty = {k: {} for k in ("wild", "lab", "dnnrl", "joined", "liu", "liu_valid")}
     kim = {p: {} for p in plans.KIM_PROTOCOLS}
-    return Archive(PLAN, **empty | {"kim": kim} | fields)
+    return Archive(PLAN, **empty | {"kim": kim, "kim_printed": kim} | fields)
 
 
 def wild(accuracy: dict[str, float], **how) -> Archive:

@@ -168,8 +168,11 @@ def test_a_slow_transformer_moves_less():
     torch.testing.assert_close(kim(width=0.125, localisation_rate=0.1).transform(batch()), batch())
 
 
-def finished(arm, protocol, fold, wrong, n=20, subjects=4, occluded_wrong=None):
-    """A run whose first `wrong` test frames are wrong, and its result, without a folder."""
+def finished(arm, protocol, fold, wrong, n=20, subjects=4, occluded_wrong=None, trained=(40, 90, 95)):
+    """A run whose first `wrong` test frames are wrong, and its result, without a folder.
+
+    `trained` is its training accuracy by epoch.
+    """
     labels = np.arange(n) % 7
     logits = np.eye(7)[labels]
     arrays = {"test_labels": labels, "test_subject": np.array([f"S{k % subjects}" for k in range(n)])}
@@ -189,6 +192,8 @@ def finished(arm, protocol, fold, wrong, n=20, subjects=4, occluded_wrong=None):
     }
     result = Result(info, Path())
     result.__dict__["predictions"] = arrays
+    epochs = np.arange(1.0, len(trained) + 1)
+    result.__dict__["history"] = {"epoch": epochs, "train_accuracy": np.array(trained, float)}
     return Run(sibling_arm("kim", arm), "ckplus", protocol, fold, 3), result
 
 
@@ -259,6 +264,36 @@ def test_occlusion_two_by_two():
     assert gain["tested on clean faces"].startswith("-10.00 [")
     assert gain["tested on occluded faces"].startswith("25.00 [")
     assert not len(tables.kim_occlusion({}))
+
+
+@pytest.mark.parametrize(
+    ("trained", "epoch"),
+    [
+        ((20, 60, 90), None),
+        ((90, 75, 85), None),  # not far enough
+        ((99, 40, 95), None),  # it came back
+        ((50, 99, 98, 45, 60), 4),
+        ((99, 40, 99, 30), 4),  # the last time counts
+    ],
+)
+def test_a_run_that_fell_back_is_known(trained, epoch):
+    _, result = finished("kim", "random", 0, 1, trained=trained)
+    assert tables.fell_back(result) == epoch
+
+
+def test_occlusion_without_a_run_that_fell_back():
+    """The diverged run makes the gain on clean faces; without its split there is none."""
+    results = dict(
+        [finished("kim", "random", k, 1) for k in (0, 1)]
+        + [finished("kim-no-occlusion", "random", 0, 1)]
+        + [finished("kim-no-occlusion", "random", 1, 15, trained=(99, 99, 20))]
+    )
+    table = tables.kim_occlusion(results)
+    gain = "gain by training on occluded ones"
+    assert table.loc[("random frames", gain), "tested on clean faces"].startswith("35.00 [")
+    left = ("random frames, without 1 that fell back", gain)
+    assert table.loc[left, "tested on clean faces"].startswith("0.00 [") and table.loc[left, "splits"] == 1
+    assert tables.by_split(results)["fell back"].dropna().tolist() == [3]
 
 
 def test_nearest_pixels_are_kept_beside_the_runs(monkeypatch):

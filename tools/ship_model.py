@@ -23,6 +23,7 @@ from safetensors.torch import save
 from fercompanion import evaluate
 from fercompanion.photo import SHIPPED, load_run
 from fercompanion.runs import ROOT, Result
+from fercompanion.tables import TITLES
 
 LARGEST = 8e6
 CARD = """\
@@ -30,7 +31,7 @@ CARD = """\
 
 | | |
 |---|---|
-| network | {model}, width {width}: {parameters:,} parameters, {size:.1f} MB in half precision (sha256 {sha256_weights}…) |
+| network | {what}, {width} times as wide as the paper's: {parameters:,} parameters, {size:.1f} MB in half precision (sha256 {sha256_weights}…) |
 | trained on | {dataset}, {train:,} Training images ({layout}; sha256 {sha256}…); nothing else |
 | recipe | {epochs} epochs, seed {seed}, {optimizer}; `run.json` has all of it |
 | selected | {selection}, epoch {selected} |
@@ -85,7 +86,8 @@ def card(result: Result, weights: bytes) -> str:
         other = f"{names[wrong.argmax()]} ({100 * wrong.max() / len(own):.0f} %)" if wrong.any() else "–"
         rows.append(f"| {name} | {len(own):,} | {recall} | {other} |")
     return CARD.format(
-        **{k: info["recipe"][k] for k in ("model", "width", "optimizer")},
+        what=TITLES[info["recipe"]["name"].split("-", 1)[1]],
+        **{k: info["recipe"][k] for k in ("width", "optimizer")},
         **{
             k: info[k]
             for k in ("parameters", "dataset", "layout", "epochs", "seed", "selection", "commit", "machine")

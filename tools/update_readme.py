@@ -1,124 +1,227 @@
-"""Write README's block "the paper beside ours" from the archived runs: python tools/update_readme.py [--check]."""
+"""Write README's block "the papers beside ours" from the archived runs: python tools/update_readme.py [--check]."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from fercompanion import plans, runs, tables
+import numpy as np
+
+from fercompanion import claims, plans, runs, tables, verdicts
 from fercompanion.data import FER_CLASSES
 from fercompanion.doctor import EXPECTED_COUNTS
-from fercompanion.papers import ACCURACIES, published_accuracies
+from fercompanion.papers import ACCURACIES, published_accuracies, published_recalls
+from fercompanion.tables import TITLES, Tested
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
 PROFILE = "paper-cpu"
 
 
-def block() -> str:
-    """The block's text: overall accuracy on PrivateTest, implied by Table 3 and measured."""
-    plan = plans.profile(PROFILE)
+def verdict_block(plan: plans.Profile) -> str:
+    """How many claims stand, by verdict, and their picture."""
+    judged = claims.judge_all(plan)
+    parts = []
+    for verdict in verdicts.VERDICTS:
+        own = [j.claim.id for j in judged if j.verdict == verdict]
+        if own:
+            names = f" ({', '.join(own)})" if verdict != verdicts.OPEN else ""
+            parts.append(f"*{verdict}* {len(own)}{names}")
+    return (
+        f"**{len(judged)} claims of the four papers, judged on the runs below:** {'; '.join(parts)}. Runs that are "
+        "shorter or narrower than the papers' settle nothing, by rule; what each claim says, and why it got its "
+        "verdict, stands in [notebook 10](notebooks/10_claims.ipynb) and [its table](figures/paper-cpu/claims.csv).\n\n"
+        "![One row a claim: its verdict, and the printed difference beside ours](figures/paper-cpu/claims.png)"
+    )
+
+
+def wild_block(plan: plans.Profile) -> str:
+    """LKRNet's arms: overall accuracy on PrivateTest, implied by Table 3 and measured."""
     tested = tables.by_arm(runs.find_all(plans.wild_runs(plan), PROFILE))
     implied = tables.implied("Table 3", FER_CLASSES, EXPECTED_COUNTS["fer2013"]["PrivateTest"])
-    lines = [
-        "| FER2013, PrivateTest, accuracy % | paper (implied by Table 3) | ours, centre crop | ours, TenCrop "
-        "| TenCrop, without copies in Training | more than VGG19, paper | ours, TenCrop | epochs, seeds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
     gains = tables.differences(tested, "FER2013")
-    for arm in plans.FACTORIAL:
-        row = implied.loc[tables.TITLES[arm]]
-        paper = f"{row['implied accuracy']:.1f} ± 0.5"
+    rows = []
+    for arm in plan.arms:
+        paper = f"{implied['implied accuracy'][TITLES[arm]]:.1f} ± 0.5" if TITLES[arm] in implied.index else "–"
         if arm not in tested:
-            lines.append(f"| {tables.TITLES[arm]} | {paper} | {tables.NOT_RUN} | | | | | |")
+            rows.append([TITLES[arm], paper, tables.NOT_RUN, "", "", "", "", ""])
             continue
         t = tested[arm]
-        cells = " | ".join(map(tables.mean_accuracy, (t.hits("centre"), t.hits(), t.hits()[:, t.clean])))
-        name = f"{tables.TITLES[arm]} − {tables.TITLES['vgg19']}"
-        gain = f"{gains['paper'][name]:+.2f} | {gains['ours'][name]}" if name in gains.index else " | "
-        lines.append(f"| {tables.TITLES[arm]} | {paper} | {cells} | {gain} | {t.epochs}, {len(t.hits())} |")
-    n, clean = len(FER_CLASSES), ""
+        name, gain = f"{TITLES[arm]} − {TITLES['vgg19']}", ["", ""]
+        if name in gains.index:
+            gain = [f"{gains['paper'][name]:+.2f}", signed(gains["ours"][name])]
+        rows.append([TITLES[arm], paper, *accuracies(t), *gain, f"{t.epochs}, {len(t.hits())}"])
+    head = [
+        "FER2013, PrivateTest, accuracy %",
+        "paper (implied by Table 3)",
+        "ours, centre crop",
+        "ours, TenCrop",
+        "TenCrop, without copies in Training",
+        "minus VGG19, points: paper",
+        "minus VGG19: ours, TenCrop",
+        "epochs, seeds",
+    ]
+    below = ""
     if tested:
         t = next(iter(tested.values()))
-        n, clean = len(t.labels), f" and {int(t.clean.sum()):,} without an exact copy in Training"
-        lines += [
-            "",
-            f"n = {n:,}{clean}; 95 % intervals; the epoch is selected on PublicTest. {plan.notes['wild']}",
-        ]
-    return "\n".join(lines)
+        below = (
+            f"n = {len(t.labels):,} and {int(t.clean.sum()):,} without an exact copy in Training; 95 % intervals; the "
+            f"epoch is selected on PublicTest. {plan.notes['wild']}{unnamed(tested)}"
+        )
+    return "\n".join([*markdown(head, rows), "", below])
 
 
-def lab_block() -> str:
+def unnamed(tested: dict[str, Tested]) -> str:
+    """A sentence on the classes that no network ever names, which accuracy does not show."""
+    printed = published_recalls("Table 3", FER_CLASSES)
+    said = ""
+    for k, name in enumerate(FER_CLASSES):
+        if any((t.predicted() == k).any() for t in tested.values()):
+            continue
+        low, high = (f(printed[m][k] for m in printed if m in tables.METHODS) for f in (min, max))
+        n = int((next(iter(tested.values())).labels == k).sum())
+        said += (
+            f" None of these networks names *{name}* even once (0 of {n} faces; the paper prints recalls of {low:.0f} "
+            f"to {high:.0f} %)."
+        )
+    return said
+
+
+def lab_block(plan: plans.Profile) -> str:
     """LKRNet on CK+: subject-grouped folds and random frames, pooled, beside what Table 2 implies."""
-    plan = plans.profile(PROFILE)
     counts = EXPECTED_COUNTS["ckplus"]["all"]
     implied = tables.implied("Table 2", tuple(counts), counts)["implied accuracy"]
-    lines = [
-        "| CK+, accuracy % | paper (implied by Table 2) | ours, new people | ours, random frames | n | epochs, folds |",
-        "|---|---|---|---|---|---|",
-    ]
     found = {
         p: tables.by_arm(runs.find_all(plans.lab_runs(plan, (p,)), PROFILE)) for p in ("subject", "frame")
     }
+    rows = []
     for arm in plans.FACTORIAL:
         own = [found[p].get(arm) for p in found]
         cells = [tables.mean_accuracy(t.hits(), t.subject) if t else tables.NOT_RUN for t in own]
         t = next((t for t in own if t), None)
-        size = f"{len(t.labels):,} | {t.epochs}, {plan.lab_folds}" if t else " | "
-        lines.append(
-            f"| {tables.TITLES[arm]} | {implied[tables.TITLES[arm]]:.1f} | {' | '.join(cells)} | {size} |"
-        )
-    lines += ["", "TenCrop, last epoch; 95 % intervals from a bootstrap over people. " + plan.notes["lab"]]
-    return "\n".join(lines)
+        size = [f"{len(t.labels):,}", f"{t.epochs}, {plan.lab_folds}"] if t else ["", ""]
+        rows.append([TITLES[arm], f"{implied[TITLES[arm]]:.1f}", *cells, *size])
+    head = [
+        "CK+, accuracy %",
+        "paper (implied by Table 2)",
+        "ours, new people",
+        "ours, random frames",
+        "n",
+        "epochs, folds",
+    ]
+    below = "TenCrop, last epoch; 95 % intervals from a bootstrap over people. " + plan.notes["lab"]
+    return "\n".join([*markdown(head, rows), "", below])
 
 
-def siblings_block() -> str:
-    """The siblings' accuracies, printed and measured: DNNRL's Table 2, Liu et al.'s Table 1, Kim et al.'s Table 2."""
-    plan, lines = plans.profile(PROFILE), []
-    for key, paper, title, item, protocol, own in (
-        ("dnnrl", "DNNRL", "DNNRL", "Table 2", "", plans.dnnrl_runs(plan)),
-        ("liu", "Liu2019", "Liu et al.", "Table 1", "PrivateTest", plans.liu_runs(plan)),
-    ):
-        tested = tables.by_arm(runs.find_all(own, PROFILE))
-        lines += _head(f"{title} on FER2013, PrivateTest", wild=True)
-        lines += _sibling_rows(paper, published_accuracies(paper, item, protocol), tested, wild=True)
-        lines += ["", plan.notes[key], ""]
-    lines += _head("Kim et al. on CK+")
+WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies in Training", "n", "epochs"]
+
+
+def dnnrl_block(plan: plans.Profile) -> str:
+    """DNNRL's Table 2, with the floor of gray values and the softmax network's own features under k-NN."""
+    tested = tables.by_arm(runs.find_all(plans.dnnrl_runs(plan), PROFILE))
+    printed, rows = published_accuracies("DNNRL", "Table 2"), []
+    if floor := tables.gray_neighbours(PROFILE, plan.wild):
+        hits, clean, k = floor
+        own = [tables.mean_accuracy(hits), "", tables.mean_accuracy(hits[:, clean])]
+        rows.append([f"gray values (k-NN, k = {k})", "–", *own, f"{hits.size:,}", "0"])
+    arms = [*ACCURACIES["DNNRL"].items(), ("", "dnnrl-unclamped")]
+    for method, arm in arms:
+        t = tested.get(arm)
+        for view in ("centre", "knn") if arm == "dnn" else ("centre",):
+            neighbours = t and (view == "knn" or not t.results[0].info["recipe"]["cross_entropy"])
+            name = TITLES[arm] + (f" (k-NN, k = {t.results[0].info['k']})" if neighbours else "")
+            paper = f"{printed[method]:.2f}" if method in printed and view == "centre" else "–"
+            rows.append([name, paper, *measured(t, None if neighbours else "tencrop", view)])
+    head = ["DNNRL on FER2013, PrivateTest, accuracy %", *WILD_HEAD]
+    head[4] = head[4].format("centre crop")
+    below = (
+        f"{plan.notes['dnnrl']} k is chosen on PublicTest; with k = 1 the nearest training face answers, of one test "
+        "face in twelve an exact copy."
+    )
+    return "\n".join([*markdown(head, rows), "", below])
+
+
+def liu_block(plan: plans.Profile) -> str:
+    """Liu et al.'s Table 1: the VGGs, A, B, and A + B, which alone is printed."""
+    found = runs.find_all(plans.liu_runs(plan), PROFILE)
+    tested, printed = tables.by_arm(found), published_accuracies("Liu2019", "Table 1", "PrivateTest")
+    if both := tables.fused(tables.by_arm(found, "valid"), tested, "liu-a", "liu-b"):
+        tested["liu-ensemble"] = both[1]
+    rows = []
+    for method, arm in [*ACCURACIES["Liu2019"].items(), ("Improved model", "liu-ensemble")]:
+        paper = f"{printed[method]:.2f}" if method in printed else "–"
+        rows.append([TITLES[arm].removesuffix(" (Liu et al.)"), paper, *measured(tested.get(arm))])
+    head = ["Liu et al. on FER2013, PrivateTest, accuracy %", *WILD_HEAD]
+    head[4] = head[4].format("TenCrop")
+    below = plan.notes["liu"] + " The weight of A in A + B is chosen on PublicTest."
+    return "\n".join([*markdown(head, rows), "", below])
+
+
+def kim_block(plan: plans.Profile) -> str:
+    """Kim et al.'s Table 2 under each protocol, and what no training reaches."""
+    null, rows, whole = tables.nearest_pixels(PROFILE, plan.lab, plan.siblings.kim_folds), [], False
     for kim_runs, suffix in ((plans.kim_runs(plan), ""), (plans.kim_printed_runs(plan), ", printed recipe")):
-        for protocol in plans.KIM_PROTOCOLS:
+        for protocol, title in tables.KIM_PROTOCOLS.items():
+            if not suffix and null is not None:
+                a = null.loc[null["protocol"] == protocol, "accuracy"]
+                rows.append([f"nearest pixels, untrained, {title}", "–", f"{a.mean():.2f}", "", f"{len(a):,}", "", "0"])
             found = runs.find_all([run for run in kim_runs if run.protocol == protocol], PROFILE)
             tested = tables.by_arm(found, partial=True)
             printed = published_accuracies("Kim2022", "Table 2", protocol)
-            about = f", {tables.KIM_PROTOCOLS[protocol]}{suffix}"
-            lines += _sibling_rows("Kim2022", printed, tested, about, not suffix)
-    return "\n".join([*lines, "", "95 % intervals from a bootstrap over people. " + plan.notes["kim"]])
+            for method, arm in ACCURACIES["Kim2022"].items():
+                if suffix and arm not in tested:
+                    continue
+                paper = f"{printed[method]:.2f}" if method in printed else "–"
+                rows.append([f"{TITLES[arm]}, {title}{suffix}", paper, *split_cells(tested.get(arm))])
+                whole |= bool(suffix)
+    head = ["Kim et al. on CK+, accuracy %", "paper", "ours, centre crop", "ours, TenCrop"]
+    below = (
+        "95 % intervals from a bootstrap over people (where all frames are right, Clopper and Pearson's for as many "
+        f"people); last epoch. {plan.notes['kim']}"
+    )
+    if whole:
+        below += " Printed recipe: full width and 100 epochs, on those of ten splits or folds that the table counts."
+    picture = (
+        "![Each split under three protocols, beside the untrained nearest pixels](figures/paper-cpu/kim-protocols.png)"
+    )
+    return "\n".join([picture, "", *markdown([*head, "splits", "n of each", "epochs"], rows), "", below])
 
 
-def _head(title: str, wild: bool = False) -> list[str]:
-    columns = [f"{title}, accuracy %", "paper", "ours, centre crop", "ours, TenCrop"]
-    columns += ["centre crop, without copies in Training"] * wild + ["n", "epochs"]
-    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+def split_cells(t: Tested | None) -> list[str]:
+    """Accuracy by view over people, number of splits, test frames of each, epochs."""
+    if t is None:
+        return [tables.NOT_RUN, "", "", "", ""]
+    cells = [tables.mean_accuracy(t.hits(view), t.subject) for view in ("centre", "tencrop")]
+    return [*cells, str(len(t.results)), joined(r.info["n"]["test"] for r in t.results), t.epochs]
 
 
-def _sibling_rows(
-    paper: str, printed: dict, tested: dict, about: str = "", not_run: bool = True, wild: bool = False
-) -> list[str]:
-    rows = []
-    for method, arm in ACCURACIES[paper].items():
-        value = f"{printed[method]:.2f}" if method in printed else "–"
-        name = tables.TITLES[arm].removesuffix(" (Liu et al.)") + about
-        if arm not in tested:
-            rows += [f"| {name} | {value} | {tables.NOT_RUN} |{' |' * (3 + wild)}"] * not_run
-            continue
-        t = tested[arm]
-        if not t.results[0].info["recipe"]["cross_entropy"]:
-            name += f" (k-NN, k = {t.results[0].info['k']})"
-        people = None if wild else t.subject
-        cells = [name, value, *(tables.mean_accuracy(t.hits(view), people) for view in ("centre", "tencrop"))]
-        cells += [tables.mean_accuracy(t.hits("centre")[:, t.clean])] * wild
-        rows.append(f"| {' | '.join(cells)} | {len(t.labels):,} | {t.epochs} |")
-    return rows
+def measured(t: Tested | None, other: str | None = "tencrop", view: str = "centre") -> list[str]:
+    """Accuracy by one view, by another if given, without copies by the last of them that the column names; n; epochs."""
+    if t is None:
+        return [tables.NOT_RUN, "", "", "", ""]
+    clean = "tencrop" if t.results[0].info["recipe"]["paper"] == "liu" else view
+    cells = [tables.mean_accuracy(t.hits(view)), tables.mean_accuracy(t.hits(other)) if other else ""]
+    return [*cells, tables.mean_accuracy(t.hits(clean)[:, t.clean]), f"{len(t.labels):,}", t.epochs]
+
+
+def accuracies(t: Tested) -> list[str]:
+    """Centre crop, TenCrop, TenCrop without copies."""
+    return [tables.mean_accuracy(h) for h in (t.hits("centre"), t.hits(), t.hits()[:, t.clean])]
+
+
+def joined(numbers: Iterable[int]) -> str:
+    """Different numbers, ascending: 98/99."""
+    return "/".join(str(n) for n in np.unique(list(numbers)))
+
+
+def signed(estimate: str) -> str:
+    return estimate if estimate.startswith(("-", "n")) else f"+{estimate}"
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)]
 
 
 def main() -> int:
@@ -130,7 +233,10 @@ def main() -> int:
     old = README.read_text()
     head, rest = old.split(BEGIN, 1)
     first_line, rest = rest.split("\n", 1)
-    new = f"{head}{BEGIN}{first_line}\n{block()}\n\n{lab_block()}\n\n{siblings_block()}\n{END}{rest.split(END, 1)[1]}"
+    plan = plans.profile(PROFILE)
+    blocks = (verdict_block, wild_block, lab_block, dnnrl_block, liu_block, kim_block)
+    body = "\n\n".join(block(plan) for block in blocks)
+    new = f"{head}{BEGIN}{first_line}\n{body}\n{END}{rest.split(END, 1)[1]}"
     if options.check:
         if new != old:
             print(
