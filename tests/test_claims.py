@@ -116,7 +116,7 @@ def test_what_is_missing_is_sent_to_the_profile_that_has_it():
     assert BY_ID["L3"].judge(short).needs == "PROFILE=paper-cpu: Baseline 2; VGG19"
     demo = replace(short, plan=plans.profile("demo"))  # its lab has two arms
     assert BY_ID["L10"].judge(demo).needs.startswith("PROFILE=paper: ")
-    assert BY_ID["L12"].judge(short).needs.startswith("PROFILE=paper: ")
+    assert BY_ID["L12"].judge(demo).needs.startswith("PROFILE=paper: ")
     group = {"liu-a": simulated("liu-a", 0.7, n=50)}
     assert BY_ID["M1"].judge(replace(short, liu=group)).needs == "PROFILE=paper-cpu: Model B, SRGAN"
 
@@ -264,6 +264,16 @@ def test_random_frames_and_unseen_people():
     same = kim({("kim", "random"): 0.992, ("kim", "subject"): 0.992}, n=900)
     assert BY_ID["K5"].judge(same).verdict == HOLDS
     assert BY_ID["K5"].judge(kim({("kim", "random"): 0.99})).verdict == NOT_RUN
+
+
+def test_levels_are_those_of_the_printed_recipe_where_it_was_run():
+    """The shortened runs would say otherwise; comparisons of arms stay with them."""
+    full, people, softmax = ("kim", "random"), ("kim", "subject"), ("kim-softmax", "random")
+    group = replace(
+        kim({full: 0.93, people: 0.93, softmax: 0.95}), kim_printed=kim({full: 0.992, people: 0.80}).kim
+    )
+    assert BY_ID["K1"].judge(group).verdict == HOLDS and BY_ID["K5"].judge(group).verdict == FAILS
+    assert BY_ID["K2"].judge(group).effects[0].ours.value == pytest.approx(-2, abs=0.5)
 
 
 def test_robustness_is_an_interaction():
