@@ -542,6 +542,6 @@ CLAIMS = (
     Claim("K2", "triplet loss > softmax", under_an_image),
     Claim("K3", "ResNet-10 > ResNet-18", beats("kim", "kim-softmax > kim-resnet18", "kim > kim-resnet18")),
     Claim("K4", "random occlusion makes robust to occlusion", robust),
-    Claim("K5", "random frames measure how new people are recognised", unseen_people),
+    Claim("K5", "random frames measure new people (0: they do)", unseen_people),
 )  # fmt: skip
 """L1-L13, D1-D6, M1-M6, K1-K5, in the papers' order."""

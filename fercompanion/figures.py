@@ -679,7 +679,7 @@ def protocol_strips(
                 ax.hlines(values.mean(), x - 0.055, x + 0.055, color=colour, lw=2)
             for value, epoch in own.loc[own["fell back"].notna(), ["clean", "fell back"]].to_numpy():
                 text = f"fell back\nin epoch {epoch:.0f}"
-                ax.text(x + 0.05, value, text, fontsize=6.5, color=colour, va="center")
+                ax.text(x - 0.05, value, text, fontsize=6.5, color=colour, ha="right", va="center")
     for (label, value), style in zip(printed.items(), ("--", ":", "-."), strict=False):
         ax.hlines(value, -0.48, 0.48, color="black", lw=1, ls=style, label=label)
     ax.axhline(chance, color="0.6", lw=0.8, ls=(0, (1, 3)))
@@ -749,7 +749,8 @@ def claims(judgements):
     ax.minorticks_off()
     ax.axvspan(-4, 4, fc="0.965", lw=0, zorder=0)
     ax.set_xlabel(
-        "first minus second, percentage points: even within ±4 (gray), logarithmic beyond; not drawn: levels, arithmetic"
+        "first minus second, percentage points; even within ±4 (gray), logarithmic beyond\n"
+        "not drawn: levels, arithmetic"
     )
     left.set(xlim=(-1, 1), ylim=(n - 0.4, -0.6))
     left.set_xticks([])
