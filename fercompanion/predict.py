@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ def make_masks(faces: Faces, landmarks: Landmarks, kind: str, alpha: float, trai
         the images of each official split (of the whole set on CK+), so that only the pairing is lost.  "mean": the mean over `train`, for all.
     train : indices of the training images.
     """
-    masks = key_region_mask(landmarks.points, landmarks.boxes, faces.images.shape[-1], alpha)
+    masks = _own_masks(landmarks, faces.images.shape[-1], alpha)
     if kind == "regions":
         return masks
     if kind == "mean":
@@ -74,6 +75,12 @@ def make_masks(faces: Faces, landmarks: Landmarks, kind: str, alpha: float, trai
             order[rows] = rng.permutation(rows)
         return masks[order]
     raise ValueError(f"unknown mask {kind!r}; choose from regions, shuffled, mean, none")
+
+
+@lru_cache(maxsize=1)
+def _own_masks(landmarks: Landmarks, size: int, alpha: float) -> np.ndarray:
+    """Kept from one run to the next: FER2013's take a CPU ten seconds."""
+    return key_region_mask(landmarks.points, landmarks.boxes, size, alpha)
 
 
 def to_stack(

@@ -9,9 +9,11 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -159,7 +161,7 @@ def complete(
     """The runs of a plan: those archived are read, the others trained, if their data set is on this machine.
 
     Data sets and landmarks are loaded only if something is to be trained.  With FERCOMPANION_NO_TRAINING=1
-    nothing is.  What is left out is said in one line, and missing from the returned dict.  `finished` is called
+    nothing is; with FERCOMPANION_DEBUG=1 a run that fails ends all, with its traceback.  What is left out is said in one line, and missing from the returned dict.  `finished` is called
     with each run as soon as it is trained; `workers` at a time train, or as many as `side_by_side` says.
     """
     missing = [run for run in runs if find(run, profile) is None]
@@ -175,7 +177,10 @@ def complete(
             left_out = sum(run.dataset == name for run in missing)
             print(f"{left_out} of {len(runs)} runs are neither archived nor possible here: {error}")
             missing = [run for run in missing if run.dataset != name]
-    _train(missing, profile, root, finished or (lambda run: None), workers)
+    # What one machine must first train a network for, to enlarge faces, waits until the rest is done.
+    early = [run for run in missing if not run.recipe.faces.startswith("srgan")]
+    for some in (early, [run for run in missing if run not in early]):
+        _train(some, profile, root, finished or (lambda run: None), workers)
     return find_all(runs, profile)
 
 
@@ -203,14 +208,15 @@ def _train(
     finished: Callable[[Run], object],
     workers: int | None,
 ) -> None:
-    """Train runs one after the other, or side by side."""
+    """Train runs one after the other, or side by side; one that fails is named, and the others go on."""
     import torch
 
     workers = side_by_side(len(missing), workers)
     if workers == 1:
         for number, run in enumerate(missing, 1):
-            train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
-            finished(run)
+            with _named_if_it_fails(run):
+                train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
+                finished(run)
         return
     for run in missing:  # what several of them need is made once, here
         _shown(run.dataset, root or None, run.recipe.faces)
@@ -229,12 +235,25 @@ def _train(
         jobs = {pool.submit(train_run, run, profile, root): run for run in missing}
         try:
             for job in as_completed(jobs):
-                job.result()
-                finished(jobs[job])
+                with _named_if_it_fails(jobs[job]):
+                    job.result()
+                    finished(jobs[job])
                 bar.update()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _named_if_it_fails(run: Run):
+    """A loss that is not finite, a missing file of weights, too little memory: said in one line, not the end of all."""
+    try:
+        yield
+    except Exception as error:
+        if is_set("FERCOMPANION_DEBUG"):
+            raise
+        said = str(error).strip().split("\n")[0]
+        print(f"{run}: failed ({type(error).__name__}: {said})", file=sys.stderr, flush=True)
 
 
 def _start_worker(threads: int) -> None:

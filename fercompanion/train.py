@@ -22,6 +22,8 @@ from .protocols import Parts
 from .recipes import Recipe
 
 CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_SECONDS = 20.0
+"""Least time between two checkpoints: on a GPU an epoch takes little longer than to write one (300 MB for VGG19)."""
 BAR_LINE = None
 """Line of the progress bar, where several runs train side by side."""
 BANK = 4096
@@ -46,8 +48,8 @@ def fit(
     landmarks : of all faces; may be None if the recipe uses no mask.
     parts : who trains, selects and tests.  Without images to select on, the last epoch is the result.
     seed : of weights, order, transforms and dropout.
-    folder : where ``checkpoint.pt`` is kept after each epoch; a run that finds one goes on from there, to the
-        same bits as an unbroken run on the same machine and versions.
+    folder : where ``checkpoint.pt`` is kept after an epoch, see `CHECKPOINT_SECONDS`; a run that finds one goes on
+        from there, to the same bits as an unbroken run on the same machine and versions.
     label : name on the progress bar.
 
     Returns
@@ -92,6 +94,13 @@ def fit(
         history, best, factor = done["history"], done["best"], done["factor"]
 
     train = torch.as_tensor(parts.train, device=machine.device)
+    saved, kept = len(history), time.perf_counter()
+
+    def save() -> None:
+        state = {"model": model, "optimizer": optimizer, "criterion": criterion}
+        state = {k: v.state_dict() for k, v in state.items()}
+        _save(checkpoint, state | {"history": history, "best": best, "factor": factor, "for": made_for})
+
     select_by_loss = recipe.select == "loss" and len(parts.valid) > 0
     for epoch in range(len(history), recipe.epochs):
         if recipe.patience and best and epoch - best["epoch"] >= recipe.patience:
@@ -117,18 +126,11 @@ def fit(
             model.load_state_dict(best["model"])
             optimizer.state.clear()
             factor = max(factor * recipe.decay, recipe.lr_floor / recipe.lr)
-        _save(
-            checkpoint,
-            {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "criterion": criterion.state_dict(),
-                "history": history,
-                "best": best,
-                "factor": factor,
-                "for": made_for,
-            },
-        )
+        if time.perf_counter() - kept >= CHECKPOINT_SECONDS:
+            save()
+            saved, kept = len(history), time.perf_counter()
+    if saved < len(history):
+        save()
 
     start = time.perf_counter()
     state = _copy(model)

@@ -171,8 +171,9 @@ def small_fit(paper, name, folder, **changes):
 
 
 @pytest.mark.parametrize("paper, name", [("dnnrl", "dnnrl"), ("liu", "liu-a"), ("kim", "kim")])
-def test_a_killed_run_goes_on_to_the_same_bits(paper, name, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_bits(paper, name, tmp_path, monkeypatch):
     """Centres, roll-backs and the optimiser's state are in the checkpoint."""
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
     *_, whole = small_fit(paper, name, tmp_path / "whole", epochs=3, rollback=1e-9)
     calls, save = [], train._save
 

@@ -271,6 +271,7 @@ KILLED = tiny(OURS, "lkrnet", epochs=7)
 def resumable_run(folder: str) -> None:
     """What the process that is killed does."""
     torch.set_num_threads(1)
+    train.CHECKPOINT_SECONDS = 0
     tiny_fit(KILLED, folder, seed=11)
 
 
@@ -307,6 +308,15 @@ def test_killed_at_a_random_moment_and_started_again(tmp_path):
     unbroken = tiny_fit(KILLED, tmp_path / "unbroken", seed=11)
     assert resumed["resumed"] and not unbroken["resumed"]
     assert bits(resumed) == bits(unbroken), f"killed {moment[1]:.3f} s after checkpoint {moment[0]}"
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(0, [1, 2, 3]), (1e9, [3])])
+def test_checkpoints_are_as_rare_as_said_and_never_miss_the_end(tmp_path, faces, monkeypatch, seconds, written):
+    epochs = []
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", seconds)
+    monkeypatch.setattr(train, "_save", lambda path, state: epochs.append(len(state["history"])))
+    tiny_fit(tiny(OURS, "vgg19", epochs=3), tmp_path, faces=faces)
+    assert epochs == written
 
 
 def test_a_checkpoint_of_another_recipe_is_not_gone_on_with(faces, tmp_path):
@@ -476,6 +486,20 @@ def test_complete_trains_what_is_missing(result, small_demo):
     assert list(done) == plan and [r.info["seed"] for r in done.values()] == [6, 5]
     assert trained == plan[:1]
     assert (result.folder / "run.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_that_fails_is_named_and_the_others_go_on(small_demo, capsys, monkeypatch, threads):
+    """One after the other and side by side; the sweep ends as one that lacks a run."""
+    bad = Run(tiny(OURS, "vgg19", lr=1e30, warmup_lr=1e30, clip=0.0), "demo")
+    good = replace(RUN, recipe=tiny(OURS, "vgg19", epochs=1, lr=0.02))
+    good = replace(good, recipe=replace(good.recipe, name="other-vgg19"))
+    assert list(complete([bad, good], "test", workers=threads)) == [good]
+    said = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
+    assert len(said) == 1 and str(bad) in said[0] and "lower lr" in said[0]
+    monkeypatch.setenv("FERCOMPANION_DEBUG", "1")
+    with pytest.raises(FloatingPointError):
+        complete([bad], "test", workers=threads)
 
 
 def test_complete_says_what_it_leaves_out(result, small_demo, monkeypatch, capsys):
