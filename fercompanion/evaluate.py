@@ -104,6 +104,49 @@ def clustered_difference(
     return Estimate(100 * float(sums.sum() / len(sums) / size.sum()), 100 * float(low), 100 * float(high))
 
 
+def contrast(
+    gains: list[np.ndarray], weights: list[float], draws: int = 5000, seed: int = 0, confidence: float = 0.95
+) -> Estimate:
+    """A weighted sum of mean gains on several groups of images, in percentage points, bootstrapped.
+
+    Parameters
+    ----------
+    gains : for each group int (S, n): hits of one network minus hits of another, a row a seed.  A draw takes images
+        within each group, and the seeds for all groups together, since one network answers for all.
+    weights : of each group's mean.
+    """
+    rng, total, seeds = np.random.default_rng(seed), 0.0, len(gains[0])
+    values = np.zeros(draws)
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds  # (d, S)
+    for gain, weight in zip(gains, weights, strict=True):
+        n = gain.shape[1]
+        total += weight * gain.mean()
+        for chunk in np.array_split(np.arange(draws), max(1, draws * n // 2_000_000)):
+            images = rng.multinomial(n, np.full(n, 1 / n), len(chunk)) / n  # (d, n)
+            values[chunk] += weight * ((images @ gain.T) * drawn[chunk]).sum(1)
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(100 * float(total), 100 * float(low), 100 * float(high))
+
+
+def sign_flip(
+    hits: np.ndarray, other: np.ndarray, clusters: np.ndarray, draws: int = 20_000, seed: int = 0
+) -> float:
+    """Two-sided p of a paired difference by flipping the sign of whole clusters (subjects) at random.
+
+    Under the null hypothesis each subject's difference might as well have been the other way round.
+
+    Parameters
+    ----------
+    hits, other : bool or int (S, n), a row a seed; clusters (n,).
+    """
+    gain = (np.atleast_2d(hits).astype(float) - np.atleast_2d(other)).mean(0)
+    _, cluster = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(cluster, gain)
+    signs = np.random.default_rng(seed).integers(0, 2, (draws, len(sums))) * 2 - 1
+    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
+    return float((as_far.sum() + 1) / (draws + 1))
+
+
 @dataclass(frozen=True)
 class McNemar:
     """Images that only the first, only the second network gets right, and the exact two-sided p."""

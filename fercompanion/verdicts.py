@@ -1,11 +1,13 @@
 """What settles a claim: the rules by which runs or numbers become a verdict.
 
 - A claimed difference holds if its whole 95 % interval lies above 0, and does not hold if it lies below.  Fewer than
-  five pairs of runs must also differ by what they can resolve (80 % power), since they know little of other seeds.
+  five pairs of runs know little of other seeds: they must differ by what their images can resolve (80 % power) and
+  two points more.
   Of several differences all must hold.  The p values of a paper's claims are corrected by Holm's method.
 - A claimed level holds if the interval of the mean over five seeds or splits and more lies within a margin of the
   printed value, and does not hold if it lies outside altogether.
-- Runs on other faces, with fewer epochs or narrower networks than the profile "paper" settle nothing.
+- Runs on other faces, with fewer epochs or narrower networks than the profile "paper" settle nothing, nor do runs
+  that learnt nothing or lost it again.
 """
 
 from __future__ import annotations
@@ -17,16 +19,18 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
-from . import evaluate, plans
+from . import evaluate, plans, tables
 from .evaluate import Estimate
 from .recipes import Recipe
-from .tables import Tested
+from .tables import TITLES, Tested
 
 VERDICTS = ("holds", "does not hold", "not settled", "not run", "not testable here")
 HOLDS, FAILS, OPEN, NOT_RUN, UNTESTABLE = VERDICTS
 PAPERS = {"L": "LKRNet", "D": "DNNRL", "M": "Liu et al.", "K": "Kim et al."}
 ENOUGH = 5
 """Runs from which on their own scatter is trusted."""
+LUCK = 2.0
+"""Points by which two runs may differ that differ in nothing but their seed."""
 NONE = float("nan")
 """A difference that was claimed without a number."""
 
@@ -40,6 +44,7 @@ class Effect:
     published : as printed, nan if claimed without a number.
     p : two-sided.
     runs : pairs of runs behind it (seeds times folds).
+    clean : the same on the images without an exact copy in Training, where some have one.
     decides : whether the verdict rests on it, or it is only shown.
     """
 
@@ -49,6 +54,7 @@ class Effect:
     p: float
     runs: int
     decides: bool = True
+    clean: Estimate | None = None
 
     @property
     def resolvable(self) -> float:
@@ -58,7 +64,7 @@ class Effect:
     @property
     def verdict(self) -> str:
         """Holds above 0, does not hold below, else not settled."""
-        if self.runs < ENOUGH and abs(self.ours.value) < self.resolvable:
+        if self.runs < ENOUGH and abs(self.ours.value) < self.resolvable + LUCK:
             return OPEN
         return HOLDS if self.ours.low > 0 else FAILS if self.ours.high < 0 else OPEN
 
@@ -68,7 +74,9 @@ class Effect:
         low, high = self.ours.low, self.ours.high
         side = "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
         if (low > 0 or high < 0) and self.verdict == OPEN:
-            side += f", but {count(self.runs, 'pair')} of runs can resolve {self.resolvable:.1f} points"
+            side += (
+                f", but {count(self.runs, 'pair')} of runs can resolve {self.resolvable:.1f} points, and luck may be {LUCK:g} more"
+            )
         if np.isfinite(self.published):
             side += (
                 f", and {'' if low <= self.published <= high else 'not '}the printed {self.published:+.2f}"
@@ -116,10 +124,15 @@ class Claim:
 def effect(
     title: str, hits, other, units, published: float = NONE, runs: int = 1, decides: bool = True
 ) -> Effect:
-    """Difference of hits (S, n), bootstrapped over units and seeds; McNemar's exact p for one pair of runs."""
+    """Difference of hits (S, n), bootstrapped over units and seeds.
+
+    p: McNemar's exact one for one pair of runs, by flipping signs where units have several images.
+    """
     e = evaluate.clustered_difference(hits, other, units)
-    exact = runs == 1 and hits.dtype == bool and len(np.unique(units)) == len(units)
-    p = evaluate.mcnemar(hits[0], other[0]).p if exact else normal_p(e)
+    if len(np.unique(units)) < len(units):
+        p = evaluate.sign_flip(hits, other, units)
+    else:
+        p = evaluate.mcnemar(hits[0], other[0]).p if runs == 1 and hits.dtype == bool else normal_p(e)
     return Effect(title, published, e, p, runs, decides)
 
 
@@ -171,7 +184,11 @@ def unmeasured(published: float) -> Effect:
 
 
 def shown(effects: Sequence[Effect]) -> str:
-    return "; ".join(f"{e.title} {e.ours}" for e in effects if e.runs)
+    return "; ".join(
+        f"{e.title} {e.ours}{f', without copies in Training {e.clean}' if e.clean else ''}"
+        for e in effects
+        if e.runs
+    )
 
 
 def settled(judgement: Judgement, tested: Sequence[Tested]) -> Judgement:
@@ -183,8 +200,19 @@ def settled(judgement: Judgement, tested: Sequence[Tested]) -> Judgement:
 
 
 def shortfall(tested: Sequence[Tested]) -> str:
-    """In what runs fall short of the faces, schedules and networks of the profile "paper"; empty if in nothing."""
+    """In what runs fall short of the faces, schedules and networks of the profile "paper"; empty if in nothing.
+
+    Also said: a network that names hardly more than the largest class, and one that lost what it had learnt.
+    """
     found = []
+    for t in tested:
+        hits, largest = 100 * t.hits("centre").mean(), 100 * np.bincount(t.labels).max() / len(t.labels)
+        if hits < largest + LUCK:
+            arm = TITLES[t.results[0].info["recipe"]["name"].split("-", 1)[1]]
+            found.append(f"{arm} has {hits:.0f} %, the largest class {largest:.0f} %")
+        fallen = sum(tables.fell_back(r) is not None for r in t.results)
+        if fallen:
+            found.append(f"{count(fallen, 'run')} of {len(t.results)} lost what {'they' if fallen > 1 else 'it'} had learnt")
     for info in (r.info for t in tested for r in t.results):
         recipe = info["recipe"]
         whole = _whole()[recipe["name"].split("-", 1)[1]]

@@ -34,6 +34,7 @@ def result(arm, hits, labels, subject, dataset="fer2013", protocol="official", s
         "embedding": {"ratio": 1.0},
     }
     made = Result(info, Path("nowhere"))
+    made.__dict__["history"] = {"epoch": np.arange(1, 4), "train_accuracy": np.array([50.0, 80.0, 90.0])}
     made.__dict__["predictions"] = {
         "test_index": np.arange(len(hits)),
         "test_labels": labels,
@@ -58,7 +59,7 @@ def simulated(arm: str, accuracy: float, seeds: int = 5, n: int = 900, **changes
 
 
 def archive(**fields) -> Archive:
-    empty = {k: {} for k in ("wild", "lab", "dnnrl", "joined", "liu", "liu_valid")}
+    empty = {k: {} for k in ("wild", "literal", "lab", "dnnrl", "joined", "liu", "liu_valid")}
     kim = {p: {} for p in plans.KIM_PROTOCOLS}
     return Archive(PLAN, **empty | {"kim": kim, "kim_printed": kim} | fields)
 
@@ -175,12 +176,31 @@ def test_the_gain_in_the_wild_and_in_the_lab():
     assert BY_ID["L9"].judge(none).verdict == HOLDS
 
 
+def test_networks_that_learnt_nothing_or_lost_it_settle_nothing():
+    """AlexNet on its first plateau would let any other network win."""
+    rng = np.random.default_rng(0)
+    group = {"dnn": simulated("dnn", 0.7), "alexnet": simulated("alexnet", 0.6)}
+    assert BY_ID["D1"].judge(archive(dnnrl=group)).verdict == HOLDS
+    labels = np.where(rng.random(900) < 0.4, 3, group["alexnet"].labels)
+    idle = replace(group["alexnet"], labels=labels, logits={"centre": np.tile(np.eye(7)[3], (5, 900, 1))})
+    group["dnn"] = replace(group["dnn"], labels=labels)
+    j = BY_ID["D1"].judge(archive(dnnrl=group | {"alexnet": idle}))
+    assert j.verdict == OPEN and "AlexNet has 4" in j.why and "the largest class 4" in j.why
+    group = {"dnn": simulated("dnn", 0.7), "alexnet": simulated("alexnet", 0.6)}
+    group["dnn"].results[2].history["train_accuracy"][-1] = 30.0
+    j = BY_ID["D1"].judge(archive(dnnrl=group))
+    assert j.verdict == OPEN and "1 run of 5 lost what it had learnt" in j.why
+
+
 def test_model_b_without_imagenets_weights_settles_nothing():
     group = {a: simulated(a, x, n=400) for a, x in (("liu-a", 0.7), ("liu-b", 0.71), ("liu-vgg16", 0.6))}
     group |= {"liu-vgg19": simulated("liu-vgg19", 0.6, n=400)}
     both = replace(group["liu-b"], results=group["liu-a"].results + group["liu-b"].results)
     group["liu-ensemble"] = both
     found = archive(liu=group, liu_valid=group)
+    for r in group["liu-b"].results:
+        assert r.info["recipe"]["weights"].startswith("ResNet50")  # as the profile has it
+        r.info["recipe"]["weights"] = "none"
     for id in ("M1", "M3", "M6"):
         j = BY_ID[id].judge(found)
         assert j.verdict == OPEN and "random weights" in j.why and "ImageNet" in j.needs
@@ -207,6 +227,33 @@ def test_vgg19s_level(accuracy, seeds, how, verdict):
     group = wild({"vgg19": accuracy}, seeds=seeds, n=50_000, **how)
     j = BY_ID["L1"].judge(group)
     assert j.verdict == verdict and j.published == "69.15 implied"
+
+
+def test_vgg19s_level_is_that_of_the_printed_recipe_where_it_was_run():
+    """A better recipe of ours does not refute the paper's number."""
+    better = wild({"vgg19": 0.73}, n=50_000)
+    assert BY_ID["L1"].judge(better).verdict == FAILS
+    literal = {"vgg19": simulated("vgg19", 0.6915, n=50_000)}
+    j = BY_ID["L1"].judge(replace(better, literal=literal))
+    assert j.verdict == HOLDS and "by the printed recipe; by our recipe 72.98" in j.ours
+
+
+def test_differences_are_given_without_copies_too():
+    group = {a: simulated(a, x) for a, x in (("vgg19", 0.66), ("baseline1", 0.70))}
+    clean = np.arange(900) % 3 > 0
+    group = {a: replace(t, clean=clean) for a, t in group.items()}
+    j = BY_ID["L2"].judge(archive(wild=group))
+    (e,) = j.effects
+    own = {a: t.hits()[:, clean].mean() for a, t in group.items()}
+    assert e.clean.value == pytest.approx(100 * (own["baseline1"] - own["vgg19"]))
+    assert f"without copies in Training {e.clean}" in j.ours
+
+
+def test_one_pair_of_runs_must_differ_by_more_than_luck():
+    hits = np.arange(3589)[None] % 100
+    for gain, verdict in ((2, OPEN), (4, HOLDS)):
+        e = verdicts.effect("", hits < 70 + gain, hits < 70, np.arange(3589))
+        assert e.verdict == verdict and e.resolvable < 1 and ("luck may be 2 more" in e.why) == (verdict == OPEN)
 
 
 def test_within_bounds():

@@ -185,3 +185,31 @@ def test_siblings_in_training(demo_ck):
     assert (evaluate.siblings_in_training(demo_ck.subject, subject_folds(demo_ck)) == 0).all()
     groups, one = np.array(list("aabbc")), [(np.array([0, 2]), np.array([1, 3, 4]))]
     np.testing.assert_allclose(evaluate.siblings_in_training(groups, one), [2 / 3])
+
+
+def test_a_contrast_of_one_group_is_the_paired_difference():
+    rng = np.random.default_rng(0)
+    hits, other = rng.random((4, 300)) < 0.7, rng.random((4, 300)) < 0.6
+    gain = hits.astype(int) - other
+    one, known = evaluate.contrast([gain], [1.0]), evaluate.paired_difference(hits, other)
+    assert one.value == pytest.approx(known.value)
+    assert (one.low, one.high) == pytest.approx((known.low, known.high), abs=0.5)
+    halves = evaluate.contrast([gain[:, :100], gain[:, 100:]], [0.5, -0.5])
+    assert halves.value == pytest.approx(50 * (gain[:, :100].mean() - gain[:, 100:].mean()))
+
+
+def test_a_contrast_draws_seeds_for_all_groups_together():
+    """Seeds that lift one group and sink the other widen the interval of their difference, not of their sum."""
+    luck = np.array([-1, 1, -1, 1, -1, 1])[:, None] * np.ones((6, 400), int)
+    apart, together = (evaluate.contrast([luck, sign * luck], [1.0, 1.0]) for sign in (1, -1))
+    assert apart.high - apart.low > 200 and together.high - together.low < 1e-9
+
+
+def test_signs_are_flipped_by_cluster():
+    """Exact for few clusters: of 2^6 ways two are as far out as six equal signs; frames of a subject add nothing."""
+    clusters = np.repeat(np.arange(6), 5)
+    hits, other = np.ones((1, 30), bool), np.zeros((1, 30), bool)
+    assert evaluate.sign_flip(hits, other, clusters) == pytest.approx(2 / 64, abs=0.005)
+    assert evaluate.sign_flip(hits, hits, clusters) == 1
+    mixed = np.repeat([[1, 0, 1, 0, 1, 0]], 5).reshape(5, 6).T.reshape(1, 30).astype(bool)
+    assert evaluate.sign_flip(mixed, ~mixed, clusters) == 1
