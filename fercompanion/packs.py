@@ -1,4 +1,7 @@
-"""Packs: finished runs as tar files small enough to carry from one machine to another, without weights."""
+"""Packs: finished runs as tar files small enough to carry from one machine to another, without weights.
+
+The embeddings that figures show are in them; what is drawn of these is made where the packs are unpacked.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from .plans import drawn
 from .runs import Run, find, results_folder
 
 LIMIT = 16_000_000
@@ -44,6 +48,8 @@ def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: in
         if where in packed or find(run, profile) is None:
             continue
         files = [results_folder(profile) / run.where / kept for kept in KEPT]
+        embedding = files[0].with_name("embedding.npy")
+        files += [embedding] * (drawn(run) and embedding.is_file())
         # Two headers and the filling of the last block a file, and of the last record of all.
         size = sum(f.stat().st_size + 2048 for f in files) + tarfile.RECORDSIZE
         if not packs or packs[-1].stat().st_size + size > limit:

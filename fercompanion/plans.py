@@ -356,6 +356,12 @@ def all_runs(plan: Profile) -> list[Run]:
     return first + later + literal_lab_runs(plan)
 
 
+def drawn(run: Run) -> bool:
+    """Whether a figure shows the run's embedding: LKRNet's lambdas, DNNRL's and Kim et al.'s arms, the first of each."""
+    first = run.seed == run.fold == 0
+    return first and (arm_of(run) in LAMBDAS or run.recipe.paper in ("dnnrl", "kim"))
+
+
 def arm_of(run: Run) -> str:
     """The arm's name within its recipe: "short-lkrnet" -> "lkrnet"."""
     return run.recipe.name.split("-", 1)[1]

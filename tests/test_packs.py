@@ -52,6 +52,17 @@ def test_a_run_is_packed_once_and_a_later_one_is_added(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_embeddings_travel_where_a_figure_shows_them(tmp_path):
+    """Those of the lambdas, not VGG19's."""
+    for run in RUNS:
+        finish(run, 1000)
+        np.save(results_folder("demo") / run.where / "embedding.npy", np.zeros((3, 4), np.float16))
+    (path,) = pack(RUNS, "demo", tmp_path)
+    with tarfile.open(path) as tar:
+        own = {name.split("/")[3] for name in tar.getnames() if name.endswith("embedding.npy")}
+    assert own == {"demo-baseline1", "demo-lkrnet"}
+
+
 def test_the_limit_is_kept_to_the_byte(tmp_path):
     for run in RUNS[:2]:
         finish(run, 40_000)

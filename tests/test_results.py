@@ -21,7 +21,9 @@ def test_metrics_follow_from_predictions(path: Path | None):
         pytest.skip("no archived runs")
     result = Result(json.loads(path.read_text()), path.parent)
     history = [{"test_accuracy": a} for a in result.history["test_accuracy"]]
-    for name, value in summary(result.predictions, history).items():
+    computed = summary(result.predictions, history)
+    assert set(computed) == set(result.info["metrics"])
+    for name, value in computed.items():
         assert result.info["metrics"][name] == pytest.approx(value, abs=1e-3), name
     info = result.info
     assert len(result.history["epoch"]) == info["epochs"]
@@ -41,6 +43,22 @@ def test_the_archive_holds_no_weights_and_is_small():
     heavy = [f for f in tracked if f.endswith((".safetensors", ".pt", "embedding.npy"))]
     assert not heavy
     assert sum((ROOT / f).stat().st_size for f in tracked if (ROOT / f).is_file()) < 8e6
+
+
+def test_readme_shows_what_the_predictions_say():
+    """VGG19's line, from its predictions by numpy alone."""
+    folders = (ROOT / "results/paper/fer2013/ours-vgg19", ROOT / "results/paper-cpu/fer2013/short-vgg19")
+    found = next(paths for f in folders if (paths := list(f.glob("official/seed*/predictions.npz"))))
+    numbers = np.zeros(3)
+    for path in found:
+        with np.load(path) as f:
+            centre, ten = (f[f"test_logits_{v}"].argmax(1) == f["test_labels"] for v in ("centre", "tencrop"))
+            numbers += np.array([centre.mean(), ten.mean(), ten[f["test_clean"]].mean()]) / len(found)
+    (line,) = [
+        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| VGG19 | 69.2")
+    ]
+    shown = [cell.split(" [")[0].strip() for cell in line.split("|")[3:6]]
+    assert shown == [f"{100 * x:.2f}" for x in numbers]
 
 
 def test_readme_block_is_up_to_date(monkeypatch):

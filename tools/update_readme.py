@@ -17,7 +17,8 @@ from fercompanion.tables import TITLES, Tested
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
-PROFILE = "paper-cpu"
+PROFILE = "paper" if runs.find_all(plans.wild_runs(plans.profile("paper")), "paper") else "paper-cpu"
+"""Whose runs are shown: the full ones as soon as there are any."""
 
 
 def verdict_block(plan: plans.Profile) -> str:
@@ -32,8 +33,8 @@ def verdict_block(plan: plans.Profile) -> str:
     return (
         f"**{len(judged)} claims of the four papers, judged on the runs below:** {'; '.join(parts)}. Runs that are "
         "shorter or narrower than the papers' settle nothing, by rule; what each claim says, and why it got its "
-        "verdict, stands in [notebook 10](notebooks/10_claims.ipynb) and [its table](figures/paper-cpu/claims.csv).\n\n"
-        "![One row a claim: its verdict, and the printed difference beside ours](figures/paper-cpu/claims.png)"
+        f"verdict, stands in [notebook 10](notebooks/10_claims.ipynb) and [its table](figures/{PROFILE}/claims.csv).\n\n"
+        f"![One row a claim: its verdict, and the printed difference beside ours](figures/{PROFILE}/claims.png)"
     )
 
 
@@ -183,9 +184,7 @@ def kim_block(plan: plans.Profile) -> str:
     )
     if whole:
         below += " Printed recipe: full width and 100 epochs, on those of ten splits or folds that the table counts."
-    picture = (
-        "![Each split under three protocols, beside the untrained nearest pixels](figures/paper-cpu/kim-protocols.png)"
-    )
+    picture = f"![Each split under three protocols, beside the nearest pixels](figures/{PROFILE}/kim-protocols.png)"
     return "\n".join([picture, "", *markdown([*head, "splits", "n of each", "epochs"], rows), "", below])
 
 
