@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -252,18 +253,28 @@ def draw_triplets(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor,
 
 def _partners(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor):
     """A random other training image of the same class and one of another class for each anchor."""
-    ordered = train[torch.argsort(labels[train], stable=True)]  # classes in contiguous blocks
-    counts = torch.bincount(labels[train], minlength=int(labels.max()) + 1)
+    ordered, counts, place = _by_class(labels, train)
     first, count = (counts.cumsum(0) - counts)[labels[rows]], counts[labels[rows]]
     lot = torch.rand(2, len(rows), device=rows.device, dtype=torch.float64)
     # Its own place in the class, moved on by 1 to count - 1 places: every other image, equally likely.
-    place = torch.zeros_like(labels)
-    place[ordered] = torch.arange(len(ordered), device=rows.device)
     step = 1 + (lot[0] * (count - 1)).long()
     positive = ordered[first + (place[rows] - first + step) % count]
     other = (lot[1] * (len(train) - count)).long()
     negative = ordered[torch.where(other < first, other, other + count)]
     return positive, negative
+
+
+@lru_cache(maxsize=2)
+def _by_class(labels: torch.Tensor, train: torch.Tensor):
+    """The training images ordered by class, images a class, and each image's place in that order.
+
+    The same tensors are asked for at every step: sorted once, a GPU need not wait for them.
+    """
+    ordered = train[torch.argsort(labels[train], stable=True)]  # classes in contiguous blocks
+    counts = torch.bincount(labels[train], minlength=int(labels.max()) + 1)
+    place = torch.zeros_like(labels)
+    place[ordered] = torch.arange(len(ordered), device=train.device)
+    return ordered, counts, place
 
 
 def make_optimizer(model, recipe: Recipe):
