@@ -158,8 +158,8 @@ _SHORTER = {"standardise": True, "schedule": "cosine"}
 
 # DNNRL's sizes halved: a quarter of the pixels, and faces of 48 need not be enlarged.
 _SMALLER = {"size": 48, "canvas": 60, "crop": 54, "zoom": 5 / 48, "lr": 0.05}
-# AlexNet's pools need all of 108.
-_ALEXNET = {name: getattr(DNNRL, name) for name in ("size", "canvas", "crop", "zoom")}
+# AlexNet's pools need all of 108, and its optimiser a small rate.
+_ALEXNET = {name: getattr(DNNRL, name) for name in ("size", "canvas", "crop", "zoom")} | {"lr": 3e-4}
 
 PROFILES = {
     p.name: p

@@ -224,6 +224,13 @@ def test_a_rising_validation_loss_reloads_the_best_weights_and_cuts_the_rate(tmp
     assert all(torch.equal(state["model"][k], state["best"]["model"][k]) for k in state["model"])
 
 
+@pytest.mark.parametrize("name", plans.PROFILES)
+def test_alexnet_keeps_its_own_rate_in_every_profile(name):
+    """Adam at the rate of the other arms' SGD drives it to one class for all."""
+    (recipe,) = [r for r in plans.PROFILES[name].siblings.recipes("dnnrl") if r.model == "alexnet"]
+    assert (recipe.optimizer, recipe.lr) == ("adam", 3e-4)
+
+
 def test_patience_ends_the_training(tmp_path, monkeypatch):
     scripted = iter([3.0, 2.0, 2.1, 2.1, 2.1, 2.1])
     monkeypatch.setattr(train, "_loss", lambda *_: next(scripted))
