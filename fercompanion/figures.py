@@ -200,7 +200,7 @@ def architecture(model, crop: int = 44):
     for hook in hooks:
         hook.remove()
     trunk = [f"block {k + 1}\n{_size(sizes[f'trunk.{k}'])}" for k in range(len(model.trunk))]
-    figure, ax = plt.subplots(figsize=(9.4, 2.7))
+    figure, ax = plt.subplots(figsize=(11, 2.8))
     steps = _chain(ax, 0, 0.5, [f"image\n1×{crop}×{crop}", *trunk], "#F2F2F2")
     mask = _box(ax, 4 * STEP, -0.55, f"MTCNN mask M\n1×{crop}×{crop}", "#E8F3EC")
     answer = _box(ax, (len(steps) + 5.2) * STEP, 0.5, "prediction: mean of\nboth softmaxes", "#F2F2F2")
@@ -711,7 +711,7 @@ VERDICT_MARKS = {
 """Verdict -> marker and colour; told apart by the marker alone too."""
 
 
-PAPER_TITLE = {"ha": "right", "va": "center", "fontsize": 9, "fontweight": "bold", "color": "0.35"}
+PAPER_TITLE = {"ha": "left", "va": "center", "fontsize": 9, "fontweight": "bold", "color": "0.35"}
 
 
 def claims(judgements):
@@ -740,7 +740,7 @@ def claims(judgements):
         if first:
             for panel in (left, ax)[: 2 * (row > 0)]:
                 panel.axhline(row - 0.5, color="0.8", lw=0.7)
-            ax.text(1, row, j.claim.paper, transform=ax.get_yaxis_transform(), **PAPER_TITLE)
+            ax.text(1.01, row, j.claim.paper, transform=ax.get_yaxis_transform(), **PAPER_TITLE)
     ax.axvline(0, color="0.6", lw=0.8, zorder=0)
     ax.set_xscale("symlog", linthresh=4, linscale=1.2)  # wide intervals of small test sets stay on the paper
     ticks = (-50, -10, -4, -2, 0, 2, 4, 10, 50)
