@@ -288,6 +288,8 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     fitted = fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
     # Half precision halves the archive; all metrics are computed from what is kept.
     arrays = {k: v.astype(np.float16) if "logits" in k else v for k, v in fitted["predictions"].items()}
+    # PublicTest's are kept for ensembles alone, which choose their weights on TenCrop; the history has the rest.
+    arrays.pop("valid_logits_centre", None)
     arrays["test_predicted_last_epoch"] = arrays.pop("test_logits_last_epoch").argmax(1).astype(np.uint8)
     clean = clean_mask(faces)
     for part, rows in (("valid", who.valid), ("test", who.test)):

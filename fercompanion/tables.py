@@ -183,6 +183,7 @@ def fused(
                 ]
             )
             for view in ("centre", "tencrop")
+            if view in part[first].logits
         }
         results = part[first].results + part[second].results
         pair.append(replace(part[first], logits=logits, results=results, seeds=seeds))

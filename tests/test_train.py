@@ -406,7 +406,7 @@ def test_metrics_follow_from_the_predictions(result, faces):
         np.testing.assert_array_equal(arrays[f"{part}_labels"], faces.labels[index])
         np.testing.assert_array_equal(arrays[f"{part}_subject"], faces.subject[index])
         assert arrays[f"{part}_clean"].all()
-        for crops in CROPS:
+        for crops in CROPS if part == "test" else ("tencrop",):
             logits = arrays[f"{part}_logits_{crops}"]
             assert logits.shape == (len(index), 7) and logits.dtype == np.float32
             hits = sum(int(np.argmax(row) == faces.labels[i]) for row, i in zip(logits, index, strict=True))
