@@ -241,7 +241,8 @@ def sweep(options) -> int:
 
         workers = runs.side_by_side(len(missing), options.workers)
         at_a_time = f", {workers} at a time" * (workers > 1)
-        cores = 1 if torch.cuda.is_available() else workers  # what runs gain that share a GPU is not known
+        # What runs gain that share a GPU, or a core, is not known.
+        cores = 1 if torch.cuda.is_available() else min(workers, torch.get_num_threads())
         in_all = spoken(sum(expected.values()) / cores)
         print(f"about {in_all} on this machine{at_a_time}; landmarks and SRGAN come on top", flush=True)
     if options.dry_run:

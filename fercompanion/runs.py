@@ -160,9 +160,14 @@ def complete(
 ) -> dict[Run, Result]:
     """The runs of a plan: those archived are read, the others trained, if their data set is on this machine.
 
-    Data sets and landmarks are loaded only if something is to be trained.  With FERCOMPANION_NO_TRAINING=1
-    nothing is; with FERCOMPANION_DEBUG=1 a run that fails ends all, with its traceback.  What is left out is said in one line, and missing from the returned dict.  `finished` is called
-    with each run as soon as it is trained; `workers` at a time train, or as many as `side_by_side` says.
+    Data sets and landmarks are loaded only if something is to be trained.  With FERCOMPANION_NO_TRAINING=1 nothing is;
+    with FERCOMPANION_DEBUG=1 a run that fails ends all, with its traceback.  What is left out is said in one line, and
+    missing from the returned dict.
+
+    Parameters
+    ----------
+    finished : called with each run as soon as it is trained.
+    workers : so many train at a time, or as many as `side_by_side` says.
     """
     missing = [run for run in runs if find(run, profile) is None]
     if missing and is_set("FERCOMPANION_NO_TRAINING"):
@@ -218,27 +223,34 @@ def _train(
                 train_run(run, profile, root, label=f"[{number}/{len(missing)}] {run.recipe.name}")
                 finished(run)
         return
+    ready = []
     for run in missing:  # what several of them need is made once, here
-        _shown(run.dataset, root or None, run.recipe.faces)
-        if run.recipe.mask != "none":
-            _landmarks(run.dataset, root or None)
+        with _named_if_it_fails(run):
+            _shown(run.dataset, root or None, run.recipe.faces)
+            if run.recipe.mask != "none":
+                _landmarks(run.dataset, root or None)
+            ready.append(run)
     from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
 
     from .progress import tqdm
 
     start = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _start_worker}
     threads = max(1, torch.get_num_threads() // workers)
     with (
-        tqdm(total=len(missing), desc=f"{profile}: {workers} at a time", unit="run") as bar,
+        tqdm(total=len(ready), desc=f"{profile}: {workers} at a time", unit="run") as bar,
         ProcessPoolExecutor(workers, **start, initargs=(threads,)) as pool,
     ):
-        jobs = {pool.submit(train_run, run, profile, root): run for run in missing}
+        jobs = {pool.submit(train_run, run, profile, root): run for run in ready}
         try:
             for job in as_completed(jobs):
                 with _named_if_it_fails(jobs[job]):
                     job.result()
                     finished(jobs[job])
                 bar.update()
+        except BrokenProcessPool:
+            message = "a training process died, most often because memory ran out; the next sweep goes on from here"
+            print(message, file=sys.stderr, flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -246,11 +258,11 @@ def _train(
 
 @contextmanager
 def _named_if_it_fails(run: Run):
-    """A loss that is not finite, a missing file of weights, too little memory: said in one line, not the end of all."""
+    """A loss that is not finite, a missing file of weights: said in one line, and not the end of all."""
     try:
         yield
     except Exception as error:
-        if is_set("FERCOMPANION_DEBUG"):
+        if is_set("FERCOMPANION_DEBUG") or type(error).__name__ == "BrokenProcessPool":
             raise
         said = str(error).strip().split("\n")[0]
         print(f"{run}: failed ({type(error).__name__}: {said})", file=sys.stderr, flush=True)

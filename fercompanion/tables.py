@@ -100,7 +100,8 @@ class Tested:
 def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False) -> dict[str, Tested]:
     """Group finished runs of one data set and protocol by arm; folds of a seed are pooled.
 
-    An arm with a fold missing in a seed loses that seed, unless `partial` says to take the folds that are there.
+    An arm with a fold missing in a seed loses that seed, unless `partial` says to take the folds that are there: then
+    of several seeds those that have the same folds as the seed with most.
 
     Raises
     ------
@@ -118,10 +119,12 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
         groups.setdefault(arm_of(run), {}).setdefault(run.seed, []).append((run, result))
     tested = {}
     for arm, seeds in groups.items():
+        folds = {seed: {run.fold for run, _ in own} for seed, own in seeds.items()}
+        most = max(folds.values(), key=len)
         whole = {
-            seed: [result for _, result in fold]
-            for seed, fold in sorted(seeds.items())
-            if partial or len(fold) == fold[0][0].n_folds
+            seed: [result for _, result in own]
+            for seed, own in sorted(seeds.items())
+            if (folds[seed] == most if partial else len(own) == own[0][0].n_folds)
         }
         if whole:
             tested[arm] = _pool(whole, part)
@@ -604,7 +607,7 @@ def kim_table2(
         for protocol, title in KIM_PROTOCOLS.items():
             row[title] = _kim_accuracy(own[protocol], "centre") if arm else ""
         if any(own.values()):
-            row["splits"] = ", ".join(str(len(rs)) for rs in own.values())
+            row["splits"] = ", ".join(str(len({r.info["fold"] for r in rs})) for rs in own.values())
             row["epochs"] = "/".join(
                 str(e) for e in sorted({r.info["epochs"] for r in sum(own.values(), [])})
             )
@@ -646,22 +649,29 @@ def kim_differences(
             view_a, view_b = views or (view, view)
             one, other = [first[k] for k in both], [second[k] for k in both]
             (hits, subject), (hits_other, _) = _kim_hits(one, view_a), _kim_hits(other, view_b)
-            each = [
-                100 * (_kim_hits([x], view_a)[0].mean() - _kim_hits([y], view_b)[0].mean())
-                for x, y in zip(one, other, strict=True)
-            ]
-            n = one[0].info["n"]
-            t = evaluate.corrected_t(np.array(each), n["train"], n["test"])
+            each = np.array(
+                [
+                    100 * (_kim_hits([x], view_a)[0].mean() - _kim_hits([y], view_b)[0].mean())
+                    for x, y in zip(one, other, strict=True)
+                ]
+            )
+            n, splits = one[0].info["n"], by_fold(each, [fold for _, fold in both])
+            t = evaluate.corrected_t(splits, n["train"], n["test"])
             row |= {
                 "ours, bootstrap over subjects": str(
                     evaluate.clustered_difference(hits, hits_other, subject)
                 ),
-                "splits": len(both),
-                "ours, corrected t": str(t.difference) if len(both) > 1 else "one split",
-                "p": f"{t.p:.2g}" if len(both) > 1 else "",
+                "splits": len(splits),
+                "ours, corrected t": str(t.difference) if len(splits) > 1 else "one split",
+                "p": f"{t.p:.2g}" if len(splits) > 1 else "",
             }
         rows.append(row)
     return pd.DataFrame(rows).set_index(["comparison", "protocol"])
+
+
+def by_fold(values: np.ndarray, folds: Sequence[int]) -> np.ndarray:
+    """Means over the runs of each fold, ascending: seeds on one split are no further splits."""
+    return np.array([values[np.asarray(folds) == fold].mean() for fold in sorted(set(folds))])
 
 
 def kim_occlusion(results: dict[Run, Result]) -> pd.DataFrame:

@@ -183,6 +183,7 @@ def finished(arm, protocol, fold, wrong, n=20, subjects=4, occluded_wrong=None, 
         arrays[f"test_logits_{view}"] = np.roll(logits, 1, axis=1)
         arrays[f"test_logits_{view}"][number:] = logits[number:]
     info = {
+        "fold": fold,
         "n": {"train": 80, "test": n},
         "epochs": 3,
         "metrics": {

@@ -131,8 +131,9 @@ def dnnrl_block(plan: plans.Profile) -> str:
     for method, arm in arms:
         t = tested.get(arm)
         for view in ("centre", "knn") if arm == "dnn" else ("centre",):
-            neighbours = t and (view == "knn" or not t.results[0].info["recipe"]["cross_entropy"])
-            name = TITLES[arm] + (f" (k-NN, k = {t.results[0].info['k']})" if neighbours else "")
+            neighbours = view == "knn" or (t and not t.results[0].info["recipe"]["cross_entropy"])
+            k = f", k = {t.results[0].info['k']}" if t else ""
+            name = TITLES[arm] + f" (k-NN{k})" * bool(neighbours)
             paper = f"{printed[method]:.2f}" if method in printed and view == "centre" else "–"
             rows.append([name, paper, *measured(t, None if neighbours else "tencrop", view)])
     head = ["DNNRL on FER2013, PrivateTest, accuracy %", *WILD_HEAD]
@@ -193,7 +194,7 @@ def split_cells(t: Tested | None) -> list[str]:
     if t is None:
         return [tables.NOT_RUN, "", "", "", ""]
     cells = [tables.mean_accuracy(t.hits(view), t.subject) for view in ("centre", "tencrop")]
-    return [*cells, str(len(t.results)), joined(r.info["n"]["test"] for r in t.results), t.epochs]
+    return [*cells, joined([len({r.info["fold"] for r in t.results})]), joined(r.info["n"]["test"] for r in t.results), t.epochs]
 
 
 def measured(t: Tested | None, other: str | None = "tencrop", view: str = "centre") -> list[str]:
