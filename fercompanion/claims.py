@@ -522,7 +522,7 @@ def unseen_people(archive: Archive) -> Judgement:
     found = proposed(archive, "random", "subject")
     if absent := [p for p in ("random", "subject") if p not in found]:
         return not_run(archive, ["kim"], f"Missing splits: {', '.join(absent)}")
-    seen = {p: evaluate.clustered_accuracy(t.hits("centre"), t.subject) for p, t in found.items()}
+    seen = {p: tables.estimate_of(t.hits("centre"), t.subject) for p, t in found.items()}
     gap = minus(seen["random"], seen["subject"])
     runs = min(len({r.info["fold"] for r in found[p].results}) for p in ("random", "subject"))
     e = Effect("random frames − unseen people", NONE, gap, normal_p(gap), runs)

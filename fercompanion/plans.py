@@ -230,7 +230,7 @@ PROFILES = {
                     "liu-b-48": {"epochs": 3},
                 },
                 kim_folds=10,
-                kim_printed={"random": 1, "sequence": 1, "subject": 3},
+                kim_printed={"random": 5, "sequence": 1, "subject": 5},
             ),
         ),
         Profile(
