@@ -200,23 +200,22 @@ def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: 
     hits, others = tables.paired(*views, crops="own")
     title = f"{TITLES[a[0]]} − {TITLES[b[0]]}{', k-NN' * (b[1] == 'knn')}"
     units = first.subject if group in ("lab", "kim") else first.index
-    folds = [r.info["fold"] for r in first.results]
-    runs = len(set(folds)) if group == "kim" else len(hits) * len(first.results) // len(first.seeds)
+    runs = len(set(first.folds)) if group == "kim" else len(hits) * len(first.results) // len(first.seeds)
     e = effect(title, hits, others, units, value, runs, decides)
     if not first.clean.all():
         own = first.clean
         e = replace(e, clean=evaluate.clustered_difference(hits[:, own], others[:, own], units[own]))
     if group != "kim" or runs < ENOUGH:
         return e
-    each = [tables.by_fold(centre_accuracies(t), [r.info["fold"] for r in t.results]) for t in (first, other)]
+    each = [split_accuracies(t) for t in (first, other)]
     n = first.results[0].info["n"]
     t = evaluate.corrected_t(each[0] - each[1], n["train"], n["test"])
     return replace(e, ours=t.difference, p=t.p)
 
 
-def centre_accuracies(t: Tested) -> np.ndarray:
-    """In per cent, one a run."""
-    return np.array([r.info["metrics"]["test_centre"] for r in t.results])
+def split_accuracies(t: Tested) -> np.ndarray:
+    """Centre-crop accuracy in per cent, one a split: the mean over its seeds."""
+    return tables.by_fold(np.array([r.info["metrics"]["test_centre"] for r in t.results]), t.folds)
 
 
 def arms_of(archive: Archive, group: str, *arms: str) -> dict[str, Tested]:
@@ -508,8 +507,7 @@ def random_level(archive: Archive) -> Judgement:
     told, t = {"published": f"{claimed}"}, proposed(archive, "random").get("random")
     if t is None:
         return not_run(archive, ["kim"], note, **told)
-    values = tables.by_fold(centre_accuracies(t), [r.info["fold"] for r in t.results])
-    n = t.results[0].info["n"]
+    values, n = split_accuracies(t), t.results[0].info["n"]
     mean = evaluate.corrected_t(values, n["train"], n["test"]).difference
     mean = replace(mean, high=min(mean.high, 100.0))
     told["test"] = "mean over splits, corrected resampled t, within 1 point"
@@ -524,7 +522,7 @@ def unseen_people(archive: Archive) -> Judgement:
         return not_run(archive, ["kim"], f"Missing splits: {', '.join(absent)}")
     seen = {p: tables.estimate_of(t.hits("centre"), t.subject) for p, t in found.items()}
     gap = minus(seen["random"], seen["subject"])
-    runs = min(len({r.info["fold"] for r in found[p].results}) for p in ("random", "subject"))
+    runs = min(len(set(found[p].folds)) for p in ("random", "subject"))
     e = Effect("random frames − unseen people", NONE, gap, normal_p(gap), runs)
     verdict = OPEN if runs < ENOUGH and e.verdict == OPEN else within(gap, -1, 1)
     j = Judgement(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -22,19 +23,16 @@ def umap_coordinates(result: Result, seed: int = 0) -> np.ndarray | None:
     ndarray or None
         None where neither coordinates nor embeddings were archived.
     """
-    path = result.folder / "umap.npz"
-    if not path.is_file():
-        if result.embedding is None:
-            return None
+
+    def fitted(embedding: np.ndarray) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from umap import UMAP
 
-            fitted = UMAP(n_neighbors=15, min_dist=0.1, metric="cosine", random_state=seed, n_jobs=1)
-            points = fitted.fit_transform(result.embedding.astype(np.float32))
-        np.savez_compressed(path, points=points.astype(np.float16))
-    with np.load(path, allow_pickle=False) as f:
-        return f["points"].astype(np.float32)
+            fit = UMAP(n_neighbors=15, min_dist=0.1, metric="cosine", random_state=seed, n_jobs=1)
+            return fit.fit_transform(embedding)
+
+    return _kept(result, "umap.npz", "points", fitted)
 
 
 def triplet_distances(result: Result, seed: int = 0) -> np.ndarray | None:
@@ -47,15 +45,22 @@ def triplet_distances(result: Result, seed: int = 0) -> np.ndarray | None:
     ndarray or None
         None where neither distances nor embeddings were archived.
     """
-    path = result.folder / "triplets.npz"
-    if not path.is_file():
-        if result.embedding is None:
-            return None
-        x = result.embedding.astype(np.float32)
+
+    def drawn(x: np.ndarray) -> np.ndarray:
         torch.manual_seed(seed)
         labels = torch.as_tensor(result.predictions["test_labels"]).long()
         a, p, n = draw_triplets(torch.arange(len(x)), labels, None, "batch")[1]
-        d = ((x[a] - x[n]) ** 2).sum(1) - ((x[a] - x[p]) ** 2).sum(1)
-        np.savez_compressed(path, d=d.astype(np.float16))
+        return ((x[a] - x[n]) ** 2).sum(1) - ((x[a] - x[p]) ** 2).sum(1)
+
+    return _kept(result, "triplets.npz", "d", drawn)
+
+
+def _kept(result: Result, file: str, name: str, made: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
+    """The array in a file of the run's folder; made of its embedding, and kept in half precision, the first time."""
+    path = result.folder / file
+    if not path.is_file():
+        if result.embedding is None:
+            return None
+        np.savez_compressed(path, **{name: made(result.embedding.astype(np.float32)).astype(np.float16)})
     with np.load(path, allow_pickle=False) as f:
-        return f["d"].astype(np.float32)
+        return f[name].astype(np.float32)

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
@@ -183,8 +184,8 @@ def complete(
             print(f"{left_out} of {len(runs)} runs are neither archived nor possible here: {error}")
             missing = [run for run in missing if run.dataset != name]
     # What one machine must first train a network for, to enlarge faces, waits until the rest is done.
-    early = [run for run in missing if not run.recipe.faces.startswith("srgan")]
-    for some in (early, [run for run in missing if run not in early]):
+    for late in (False, True):
+        some = [run for run in missing if run.recipe.faces.startswith("srgan") == late]
         _train(some, profile, root, finished or (lambda run: None), workers)
     return find_all(runs, profile)
 
@@ -231,7 +232,6 @@ def _train(
                 _landmarks(run.dataset, root or None)
             ready.append(run)
     from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
 
     from .progress import tqdm
 
@@ -261,8 +261,10 @@ def _named_if_it_fails(run: Run):
     """A loss that is not finite, a missing file of weights: said in one line, and not the end of all."""
     try:
         yield
+    except BrokenProcessPool:
+        raise
     except Exception as error:
-        if is_set("FERCOMPANION_DEBUG") or type(error).__name__ == "BrokenProcessPool":
+        if is_set("FERCOMPANION_DEBUG"):
             raise
         said = str(error).strip().split("\n")[0]
         print(f"{run}: failed ({type(error).__name__}: {said})", file=sys.stderr, flush=True)

@@ -92,6 +92,11 @@ class Tested:
         return self.predicted(crops) == self.labels
 
     @property
+    def folds(self) -> list[int]:
+        """The fold, or random split, of each run."""
+        return [r.info["fold"] for r in self.results]
+
+    @property
     def epochs(self) -> str:
         """Number of epochs trained, for the tables."""
         return "/".join(str(e) for e in sorted({r.info["epochs"] for r in self.results}))

@@ -194,7 +194,7 @@ def split_cells(t: Tested | None) -> list[str]:
     if t is None:
         return [tables.NOT_RUN, "", "", "", ""]
     cells = [tables.mean_accuracy(t.hits(view), t.subject) for view in ("centre", "tencrop")]
-    return [*cells, joined([len({r.info["fold"] for r in t.results})]), joined(r.info["n"]["test"] for r in t.results), t.epochs]
+    return [*cells, str(len(set(t.folds))), joined(r.info["n"]["test"] for r in t.results), t.epochs]
 
 
 def measured(t: Tested | None, other: str | None = "tencrop", view: str = "centre") -> list[str]:
