@@ -15,6 +15,8 @@ FACTORIAL = ("vgg19", "baseline1", "baseline2", "lkrnet")
 LAMBDAS = {"baseline1": 0.0, "lkrnet-lambda0.1": 0.1, "lkrnet": 0.2, "lkrnet-lambda0.4": 0.4}
 """Arms of the lambda sweep (Fig. 6) and their lambda."""
 MASK_CONTROLS = ("lkrnet-shuffled-mask", "lkrnet-mean-mask")
+LONG_ARMS = ("vgg19", "lkrnet")
+"""Without and with all that LKRNet adds: what a short profile trains for longer too."""
 
 
 KIM_PROTOCOLS = ("random", "sequence", "subject")
@@ -67,6 +69,7 @@ class Profile:
     arms, lab_arms : names in `recipes.ARMS`.
     seeds, lab_seeds, lab_folds, lab_protocols : how often, and under which protocols of `protocols`.
     literal, literal_seeds : arms trained by the paper's literal recipe beside them, and how often in the wild.
+    long_epochs : of `LONG_ARMS`, trained beside the others by the same recipe for longer; 0 = they are not.
     small : whether `SMALL` is trained too.
     siblings : how the other three papers' runs differ from what those papers print.
     """
@@ -85,6 +88,7 @@ class Profile:
     lab_protocols: tuple[str, ...] = ("subject", "frame")
     literal: tuple[str, ...] = ()
     literal_seeds: int = 1
+    long_epochs: int = 0
     small: bool = False
     siblings: Siblings = field(default_factory=Siblings)
 
@@ -214,6 +218,7 @@ PROFILES = {
             _NARROW,
             arms=(*FACTORIAL, "lkrnet-lambda0.4", *MASK_CONTROLS),
             lab_folds=5,
+            long_epochs=28,
             small=True,
             siblings=Siblings(
                 "short",
@@ -286,6 +291,12 @@ def literal_runs(plan: Profile) -> list[Run]:
     return [Run(arm(PAPER, a), plan.wild, seed=seed) for seed in seeds for a in plan.literal]
 
 
+def long_runs(plan: Profile) -> list[Run]:
+    """Runs in the wild by the same recipe for `long_epochs`."""
+    recipe = replace(plan.recipe, name="long", epochs=plan.long_epochs)
+    return [Run(arm(recipe, a), plan.wild) for a in LONG_ARMS if plan.long_epochs]
+
+
 def lab_runs(plan: Profile, protocols: tuple[str, ...] | None = None) -> list[Run]:
     """Runs in the lab: every fold of every arm and protocol."""
     return [
@@ -351,7 +362,7 @@ def all_runs(plan: Profile) -> list[Run]:
     wild, lab, dnnrl, liu = wild_runs(plan), lab_runs(plan), dnnrl_runs(plan), liu_runs(plan)
     kim, literal = kim_runs(plan), literal_runs(plan)
     first = [run for group in (wild, lab, dnnrl, liu, kim) for run in group if run.seed == 0]
-    first += small_runs(plan) + kim_printed_runs(plan) + [run for run in literal if run.seed == 0]
+    first += small_runs(plan) + long_runs(plan) + kim_printed_runs(plan) + [run for run in literal if run.seed == 0]
     later = [run for group in (wild, dnnrl, liu, lab, kim, literal) for run in group if run.seed > 0]
     return first + later + literal_lab_runs(plan)
 
