@@ -92,16 +92,24 @@ def clustered_difference(
         raise ValueError(f"hits {hits.shape}, other {other.shape}, clusters {len(clusters)}: not paired")
     _, cluster = np.unique(clusters, return_inverse=True)
     size = np.bincount(cluster).astype(float)
-    # Sums of the difference by seed and cluster; a draw reweights clusters and seeds.
     sums = np.stack([np.bincount(cluster, row, len(size)) for row in hits - other])  # (S, C)
     rng = np.random.default_rng(seed)
-    values = np.empty(draws)
-    for chunk in np.array_split(np.arange(draws), max(1, draws // 250)):
-        weight = rng.multinomial(len(size), np.full(len(size), 1 / len(size)), len(chunk))  # (d, C)
-        seeds = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), len(chunk)) / len(sums)
-        values[chunk] = ((weight @ sums.T) * seeds).sum(1) / (weight @ size)
+    drawn, n = _resampled(sums, size, draws, rng)
+    seeds = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws) / len(sums)
+    values = (drawn * seeds).sum(1) / n
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(100 * float(sums.sum() / len(sums) / size.sum()), 100 * float(low), 100 * float(high))
+
+
+def _resampled(sums: np.ndarray, size: np.ndarray, draws: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Totals of clusters drawn with replacement, as many as there are: float (draws, S), and their sizes (draws,).
+
+    Clusters with the same size and sums are interchangeable, so that the kinds are drawn and not each cluster: of
+    thousands of images a pair of networks knows three kinds.
+    """
+    kinds, counts = np.unique(np.vstack([size, sums]), axis=1, return_counts=True)
+    times = rng.multinomial(counts.sum(), counts / counts.sum(), draws)
+    return times @ kinds[1:].T, times @ kinds[0]
 
 
 def contrast(
@@ -117,13 +125,11 @@ def contrast(
     """
     rng, total, seeds = np.random.default_rng(seed), 0.0, len(gains[0])
     values = np.zeros(draws)
-    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds  # (d, S)
+    shares = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds  # (d, S)
     for gain, weight in zip(gains, weights, strict=True):
-        n = gain.shape[1]
         total += weight * gain.mean()
-        for chunk in np.array_split(np.arange(draws), max(1, draws * n // 2_000_000)):
-            images = rng.multinomial(n, np.full(n, 1 / n), len(chunk)) / n  # (d, n)
-            values[chunk] += weight * ((images @ gain.T) * drawn[chunk]).sum(1)
+        drawn, n = _resampled(gain, np.ones(gain.shape[1]), draws, rng)
+        values += weight * (drawn * shares).sum(1) / n
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(100 * float(total), 100 * float(low), 100 * float(high))
 

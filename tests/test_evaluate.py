@@ -55,6 +55,16 @@ def test_clusters_widen_the_interval():
     assert naive.high - naive.low < 0.5 * (clustered.high - clustered.low)
 
 
+def test_kinds_of_clusters_are_drawn_as_the_clusters_are():
+    """Moments of the total and of its size, against the multinomial draw of every single cluster."""
+    size, sums = RNG.integers(1, 4, 60).astype(float), RNG.integers(-1, 2, (2, 60)).astype(float)
+    total, n = evaluate._resampled(sums, size, 40_000, np.random.default_rng(0))
+    all_rows = np.vstack([sums, size])
+    drawn = np.vstack([total.T, n])
+    np.testing.assert_allclose(drawn.mean(1), all_rows.sum(1), atol=0.25)
+    np.testing.assert_allclose(np.cov(drawn), np.cov(all_rows, bias=True) * 60, rtol=0.05, atol=1.0)
+
+
 def test_several_seeds_widen_the_interval_by_their_spread():
     hits = np.stack([RNG.random(3000) < p for p in (0.60, 0.70, 0.80)])
     other = np.zeros_like(hits)
