@@ -23,6 +23,8 @@ STAGES = ("enlarged", "enlarged, low thresholds", "as is", "median face")
 """Where a face's landmarks come from: the stages are tried in this order until one finds a face."""
 
 MEDIAN = len(STAGES) - 1
+GRID = 64
+"""Landmarks and boxes are whole multiples of 1/GRID pixel, and cached as such (int16)."""
 SHIPPED = Path(__file__).resolve().parents[1] / "results" / "landmarks"
 
 
@@ -152,7 +154,8 @@ def _read(path: Path) -> dict:
         return {}
     try:
         with np.load(path, allow_pickle=False) as f:
-            columns = f["points"], f["boxes"], f["stage"]
+            unit = np.float32(1 if f["points"].dtype.kind == "f" else GRID)  # older caches hold pixels
+            columns = f["points"] / unit, f["boxes"] / unit, f["stage"]
             return dict(zip(f["digest"].tolist(), zip(*columns, strict=True), strict=True))
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a landmark cache ({error}); delete the file and run again") from None
@@ -162,6 +165,7 @@ def _write(path: Path, known: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = np.array(sorted(known), dtype=np.uint64)
     points, boxes, stage = (np.array([known[d][k] for d in digest.tolist()]) for k in range(3))
+    points, boxes = (np.round(x * GRID).astype(np.int16) for x in (points, boxes))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "wb") as f:
         np.savez_compressed(f, digest=digest, points=points, boxes=boxes, stage=stage)
@@ -298,11 +302,11 @@ def _to_pixels(xy, scale: int, pad: int) -> np.ndarray:
     """MTCNN's coordinates in the prepared image -> pixels of the original, (0, 0) the top-left pixel's centre.
 
     MTCNN counts pixels from 1: mirrored and plain images agree on where the eyes are only after subtracting it.
-    The result is rounded to 1/64 pixel, far below MTCNN's error and coarse enough to hide the last bits of
+    The result is rounded to 1/`GRID` pixel, far below MTCNN's error and coarse enough to hide the last bits of
     float32 sums.
     """
     pixels = (np.asarray(xy, np.float64) - 1 - (scale - 1) / 2) / scale - pad
-    return np.round(pixels * 64) / 64
+    return np.round(pixels * GRID) / GRID
 
 
 def find_all(photo: np.ndarray, detector: Detector = Detector()) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -340,3 +340,17 @@ def test_a_file_of_other_arrays_is_no_cache(cached, faces, no_detector):
     np.savez(file, points=np.zeros(3))
     with pytest.raises(DataError, match="not a landmark cache"):
         find_landmarks(faces, cache=cached[1])
+
+
+def test_a_cache_of_pixels_is_read_as_one_of_grid_steps(cached, faces, no_detector):
+    """Both are exact: landmarks are multiples of 1/64 pixel."""
+    (file,) = cached[1].iterdir()
+    marks = find_landmarks(faces, cache=cached[1])
+    with np.load(file) as f:
+        assert f["points"].dtype == f["boxes"].dtype == np.int16
+        pixels = {k: f[k] / np.float32(64) for k in ("points", "boxes")}
+        np.savez(file, digest=f["digest"], stage=f["stage"], **pixels)
+    again = find_landmarks(faces, cache=cached[1])
+    np.testing.assert_array_equal(again.points, marks.points)
+    np.testing.assert_array_equal(again.boxes, marks.boxes)
+    assert again.points.dtype == marks.points.dtype == np.float32
