@@ -70,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--data", default="demo", help=f"data set: {', '.join(NAMES)} (default: demo)")
     sub.add_argument(
-        "--protocol", help="official; in the lab subject, sequence, frame or random (default: official, subject on CK+)"
+        "--protocol",
+        help="official; in the lab subject, sequence, frame or random (default: official, subject on CK+)",
     )
     sub.add_argument("--fold", type=int, default=1, help="which fold, from 1 (default: 1)")
     sub.add_argument("--folds", type=int, default=10, help="of how many (default: 10)")

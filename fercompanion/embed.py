@@ -55,7 +55,9 @@ def triplet_distances(result: Result, seed: int = 0) -> np.ndarray | None:
     return _kept(result, "triplets.npz", "d", drawn)
 
 
-def _kept(result: Result, file: str, name: str, made: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
+def _kept(
+    result: Result, file: str, name: str, made: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray | None:
     """The array in a file of the run's folder; made of its embedding, and kept in half precision, the first time."""
     path = result.folder / file
     if not path.is_file():

@@ -89,13 +89,13 @@ def save(
 
 
 def reduced(picture: Image.Image) -> Image.Image:
-    """A picture in 256 colours, a mostly gray one in 128: half the size, and no difference to the eye."""
+    """A picture in 256 colours, a mostly gray one in 64: half the size or less, and no difference to the eye."""
     picture = picture.convert("RGB")
     red, green, blue = picture.split()
     brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     chroma = ImageChops.difference(brightest, ImageChops.darker(ImageChops.darker(red, green), blue))
     coloured = sum(chroma.histogram()[16:]) / (picture.width * picture.height)
-    colours = 128 if coloured < 0.03 else 256
+    colours = 64 if coloured < 0.03 else 256
     return picture.quantize(colours, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
 
 
@@ -277,6 +277,30 @@ def curves(tested: dict[str, Tested], part: str, ylabel: str):
         figure.legend(loc="outside right center")
     else:
         ax.legend(loc="lower right")
+    return figure
+
+
+def lengths(groups: Sequence[dict[str, Tested]]):
+    """Accuracy against epochs in training and on PublicTest, a line an arm and length, mean over seeds.
+
+    Parameters
+    ----------
+    groups : arms trained for one number of epochs, then for the next; all but the last are drawn pale.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(6.4, 3.1), sharey=True)
+    parts = {"train": "Training (transformed images)", "valid": "PublicTest (centre crop)"}
+    for ax, (part, title) in zip(axes, parts.items(), strict=True):
+        for tested in groups:
+            pale = {} if tested is groups[-1] else {"alpha": 0.45, "lw": 1.0}
+            for arm, t in tested.items():
+                lines = np.stack([r.history[f"{part}_accuracy"] for r in t.results])
+                style = arm_style(arm) | {"marker": None} | pale
+                label = f"{TITLES[arm]}, {t.epochs} epochs"
+                ax.plot(t.results[0].history["epoch"], lines.mean(0), label=label, **style)
+        ax.set(title=title, xlabel="epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylabel("accuracy, %")
+    axes[1].legend(loc="lower right")
     return figure
 
 

@@ -202,8 +202,8 @@ PROFILES = {
         Profile(
             "paper-cpu",
             {
-                "wild": "FER2013 with half-width networks, 12 epochs and one seed: what a CPU affords in an evening. "
-                "Not converged.",
+                "wild": "FER2013 with half-width networks and one seed, for 12 epochs where no other number stands: what a "
+                "CPU affords in an evening. Not converged.",
                 "lab": "CK+ with quarter-width networks, 12 epochs and 5 folds: what a CPU affords.",
                 "dnnrl": "FER2013 with half-width networks on faces of 48 instead of 96 pixels (AlexNet: quarter-width, "
                 "96 pixels) and 10 epochs: what a CPU affords. Not converged.",
@@ -362,7 +362,12 @@ def all_runs(plan: Profile) -> list[Run]:
     wild, lab, dnnrl, liu = wild_runs(plan), lab_runs(plan), dnnrl_runs(plan), liu_runs(plan)
     kim, literal = kim_runs(plan), literal_runs(plan)
     first = [run for group in (wild, lab, dnnrl, liu, kim) for run in group if run.seed == 0]
-    first += small_runs(plan) + long_runs(plan) + kim_printed_runs(plan) + [run for run in literal if run.seed == 0]
+    first += (
+        small_runs(plan)
+        + long_runs(plan)
+        + kim_printed_runs(plan)
+        + [run for run in literal if run.seed == 0]
+    )
     later = [run for group in (wild, dnnrl, liu, lab, kim, literal) for run in group if run.seed > 0]
     return first + later + literal_lab_runs(plan)
 

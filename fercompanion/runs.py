@@ -249,7 +249,9 @@ def _train(
                     finished(jobs[job])
                 bar.update()
         except BrokenProcessPool:
-            message = "a training process died, most often because memory ran out; the next sweep goes on from here"
+            message = (
+                "a training process died, most often because memory ran out; the next sweep goes on from here"
+            )
             print(message, file=sys.stderr, flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -74,9 +74,7 @@ class Effect:
         low, high = self.ours.low, self.ours.high
         side = "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
         if (low > 0 or high < 0) and self.verdict == OPEN:
-            side += (
-                f", but {count(self.runs, 'pair')} of runs can resolve {self.resolvable:.1f} points, and luck may be {LUCK:g} more"
-            )
+            side += f", but {count(self.runs, 'pair')} of runs can resolve {self.resolvable:.1f} points, and luck may be {LUCK:g} more"
         if np.isfinite(self.published):
             side += (
                 f", and {'' if low <= self.published <= high else 'not '}the printed {self.published:+.2f}"
@@ -213,7 +211,9 @@ def shortfall(tested: Sequence[Tested]) -> str:
         last = [r for r in t.results if r.info["selection"] == "last epoch"]  # else an earlier one is tested
         fallen = sum(tables.fell_back(r) is not None for r in last)
         if fallen:
-            found.append(f"{count(fallen, 'run')} of {len(t.results)} lost what {'they' if fallen > 1 else 'it'} had learnt")
+            found.append(
+                f"{count(fallen, 'run')} of {len(t.results)} lost what {'they' if fallen > 1 else 'it'} had learnt"
+            )
     for info in (r.info for t in tested for r in t.results):
         recipe = info["recipe"]
         whole = _whole()[recipe["name"].split("-", 1)[1]]

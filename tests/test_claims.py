@@ -63,7 +63,7 @@ def simulated(arm: str, accuracy: float, seeds: int = 5, n: int = 900, **changes
 
 
 def archive(**fields) -> Archive:
-    empty = {k: {} for k in ("wild", "literal", "lab", "dnnrl", "joined", "liu", "liu_valid")}
+    empty = {k: {} for k in ("wild", "longer", "literal", "lab", "dnnrl", "joined", "liu", "liu_valid")}
     kim = {p: {} for p in plans.KIM_PROTOCOLS}
     return Archive(PLAN, **empty | {"kim": kim, "kim_printed": kim} | fields)
 
@@ -114,6 +114,17 @@ def test_all_of_several_differences_must_hold():
     missing = BY_ID["L4"].judge(wild({k: v for k, v in good.items() if k != "baseline2"}))
     assert missing.verdict == NOT_RUN and "Baseline 2" in missing.needs and "Baseline 1" not in missing.needs
     assert "LKRNet − VGG19" in missing.ours
+
+
+def test_longer_runs_are_shown_beside_and_do_not_decide():
+    short = wild({"vgg19": 0.66, "baseline1": 0.67, "baseline2": 0.68, "lkrnet": 0.72})
+    longer = {a: simulated(a, x, epochs=90) for a, x in (("vgg19", 0.72), ("lkrnet", 0.70))}
+    for claim in ("L1", "L4"):
+        before, after = (BY_ID[claim].judge(x) for x in (short, replace(short, longer=longer)))
+        assert after.verdict == before.verdict and after.ours.startswith(f"{before.ours}; over 90 epochs ")
+    assert "LKRNet − VGG19 -" in after.ours.split("90 epochs")[1]
+    alone = BY_ID["L4"].judge(archive(longer=longer))
+    assert alone.verdict == NOT_RUN and alone.ours.startswith("over 90 epochs LKRNet")
 
 
 def test_what_is_missing_is_sent_to_the_profile_that_has_it():
@@ -282,7 +293,9 @@ def test_one_pair_of_runs_must_differ_by_more_than_luck():
     hits = np.arange(3589)[None] % 100
     for gain, verdict in ((2, OPEN), (4, HOLDS)):
         e = verdicts.effect("", hits < 70 + gain, hits < 70, np.arange(3589))
-        assert e.verdict == verdict and e.resolvable < 1 and ("luck may be 2 more" in e.why) == (verdict == OPEN)
+        assert (
+            e.verdict == verdict and e.resolvable < 1 and ("luck may be 2 more" in e.why) == (verdict == OPEN)
+        )
 
 
 def test_within_bounds():

@@ -311,7 +311,9 @@ def test_killed_at_a_random_moment_and_started_again(tmp_path):
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(0, [1, 2, 3]), (1e9, [3])])
-def test_checkpoints_are_as_rare_as_said_and_never_miss_the_end(tmp_path, faces, monkeypatch, seconds, written):
+def test_checkpoints_are_as_rare_as_said_and_never_miss_the_end(
+    tmp_path, faces, monkeypatch, seconds, written
+):
     epochs = []
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", seconds)
     monkeypatch.setattr(train, "_save", lambda path, state: epochs.append(len(state["history"])))

@@ -41,19 +41,22 @@ def verdict_block(plan: plans.Profile) -> str:
 def wild_block(plan: plans.Profile) -> str:
     """LKRNet's arms: overall accuracy on PrivateTest, implied by Table 3 and measured."""
     tested = tables.by_arm(runs.find_all(plans.wild_runs(plan), PROFILE))
+    longer = tables.by_arm(runs.find_all(plans.long_runs(plan), PROFILE))
     implied = tables.implied("Table 3", FER_CLASSES, EXPECTED_COUNTS["fer2013"]["PrivateTest"])
-    gains = tables.differences(tested, "FER2013")
     rows = []
-    for arm in plan.arms:
-        paper = f"{implied['implied accuracy'][TITLES[arm]]:.1f} ± 0.5" if TITLES[arm] in implied.index else "–"
-        if arm not in tested:
-            rows.append([TITLES[arm], paper, tables.NOT_RUN, "", "", "", "", ""])
+    for group, arm in [*((tested, a) for a in plan.arms), *((longer, a) for a in longer)]:
+        paper = (
+            f"{implied['implied accuracy'][TITLES[arm]]:.1f} ± 0.5" if TITLES[arm] in implied.index else "–"
+        )
+        title = TITLES[arm] + ", longer" * (group is longer)
+        if arm not in group:
+            rows.append([title, paper, tables.NOT_RUN, "", "", "", "", ""])
             continue
-        t = tested[arm]
+        t, gains = group[arm], tables.differences(group, "FER2013")
         name, gain = f"{TITLES[arm]} − {TITLES['vgg19']}", ["", ""]
         if name in gains.index:
             gain = [f"{gains['paper'][name]:+.2f}", signed(gains["ours"][name])]
-        rows.append([TITLES[arm], paper, *accuracies(t), *gain, f"{t.epochs}, {len(t.hits())}"])
+        rows.append([title, paper, *accuracies(t), *gain, f"{t.epochs}, {len(t.hits())}"])
     head = [
         "FER2013, PrivateTest, accuracy %",
         "paper (implied by Table 3)",
@@ -69,7 +72,7 @@ def wild_block(plan: plans.Profile) -> str:
         t = next(iter(tested.values()))
         below = (
             f"n = {len(t.labels):,} and {int(t.clean.sum()):,} without an exact copy in Training; 95 % intervals; the "
-            f"epoch is selected on PublicTest. {plan.notes['wild']}{unnamed(tested)}"
+            f"epoch is selected on PublicTest. {plan.notes['wild']}{unnamed(tested)}{unnamed(longer)}"
         )
     return "\n".join([*markdown(head, rows), "", below])
 
@@ -79,12 +82,13 @@ def unnamed(tested: dict[str, Tested]) -> str:
     printed = published_recalls("Table 3", FER_CLASSES)
     said = ""
     for k, name in enumerate(FER_CLASSES):
-        if any((t.predicted() == k).any() for t in tested.values()):
+        if not tested or any((t.predicted() == k).any() for t in tested.values()):
             continue
         low, high = (f(printed[m][k] for m in printed if m in tables.METHODS) for f in (min, max))
-        n = int((next(iter(tested.values())).labels == k).sum())
+        t = next(iter(tested.values()))
+        n, epochs = int((t.labels == k).sum()), t.epochs
         said += (
-            f" None of these networks names *{name}* even once (0 of {n} faces; the paper prints recalls of {low:.0f} "
+            f" No network of {epochs} epochs names *{name}* even once (0 of {n} faces; the paper prints recalls of {low:.0f} "
             f"to {high:.0f} %)."
         )
     return said
@@ -168,7 +172,17 @@ def kim_block(plan: plans.Profile) -> str:
         for protocol, title in tables.KIM_PROTOCOLS.items():
             if not suffix and null is not None:
                 a = null.loc[null["protocol"] == protocol, "accuracy"]
-                rows.append([f"nearest pixels, untrained, {title}", "–", f"{a.mean():.2f}", "", f"{len(a):,}", "", "0"])
+                rows.append(
+                    [
+                        f"nearest pixels, untrained, {title}",
+                        "–",
+                        f"{a.mean():.2f}",
+                        "",
+                        f"{len(a):,}",
+                        "",
+                        "0",
+                    ]
+                )
             found = runs.find_all([run for run in kim_runs if run.protocol == protocol], PROFILE)
             tested = tables.by_arm(found, partial=True)
             printed = published_accuracies("Kim2022", "Table 2", protocol)
@@ -185,7 +199,9 @@ def kim_block(plan: plans.Profile) -> str:
     )
     if whole:
         below += " Printed recipe: full width and 100 epochs, on those of ten splits or folds that the table counts."
-    picture = f"![Each split under three protocols, beside the nearest pixels](figures/{PROFILE}/kim-protocols.png)"
+    picture = (
+        f"![Each split under three protocols, beside the nearest pixels](figures/{PROFILE}/kim-protocols.png)"
+    )
     return "\n".join([picture, "", *markdown([*head, "splits", "n of each", "epochs"], rows), "", below])
 
 
