@@ -78,7 +78,10 @@ class Result:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
-        """Arrays of predictions.npz: index, labels, clean, and logits (float32) by crop, for valid and test."""
+        """Arrays of predictions.npz for valid and test: index, labels, clean, and logits (float32) by view.
+
+        Where logits were not kept, predicted classes (uint8) by view.
+        """
         with np.load(self.folder / "predictions.npz", allow_pickle=False) as f:
             return {k: f[k].astype(np.float32) if "logits" in k else f[k] for k in f}
 
@@ -304,9 +307,12 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     fitted = fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
     # Half precision halves the archive; all metrics are computed from what is kept.
     arrays = {k: v.astype(np.float16) if "logits" in k else v for k, v in fitted["predictions"].items()}
-    # PublicTest's are kept for ensembles alone, which choose their weights on TenCrop; the history has the rest.
+    # The history has PublicTest's centre crops.  Of its other views Liu et al.'s ensemble needs the logits, to choose
+    # its weight; elsewhere the classes tell all that is asked, in a fourteenth of the room.
     arrays.pop("valid_logits_centre", None)
-    arrays["test_predicted_last_epoch"] = arrays.pop("test_logits_last_epoch").argmax(1).astype(np.uint8)
+    for name in list(arrays):
+        if name == "test_logits_last_epoch" or (name.startswith("valid_logits") and run.recipe.paper != "liu"):
+            arrays[name.replace("logits", "predicted")] = arrays.pop(name).argmax(1).astype(np.uint8)
     clean = clean_mask(faces)
     for part, rows in (("valid", who.valid), ("test", who.test)):
         if len(rows):
@@ -355,14 +361,16 @@ def summary(arrays: dict, history: list[dict]) -> dict:
     selection on the test set would have reported.
     """
     metrics = {}
+    predicted = {k.replace("logits", "predicted"): v.argmax(1) for k, v in arrays.items() if "_logits_" in k}
+    predicted |= {k: v for k, v in arrays.items() if "_predicted_" in k}
     for part in ("valid", "test"):
         for view in ("centre", "tencrop", "knn", "occluded"):
-            if f"{part}_logits_{view}" not in arrays:
+            if f"{part}_predicted_{view}" not in predicted:
                 continue
-            hit = arrays[f"{part}_logits_{view}"].argmax(1) == arrays[f"{part}_labels"]
+            hit = predicted[f"{part}_predicted_{view}"] == arrays[f"{part}_labels"]
             metrics[f"{part}_{view}"] = 100 * float(hit.mean())
             metrics[f"{part}_{view}_clean"] = 100 * float(hit[arrays[f"{part}_clean"]].mean())
-    last = arrays["test_predicted_last_epoch"] == arrays["test_labels"]
+    last = predicted["test_predicted_last_epoch"] == arrays["test_labels"]
     metrics["test_last_epoch"] = 100 * float(last.mean())
     metrics["test_selected_maximum"] = max(row["test_accuracy"] for row in history)
     return metrics
