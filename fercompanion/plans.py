@@ -34,6 +34,7 @@ class Siblings:
     leave_out : arms that the profile cannot afford.
     seeds, kim_seeds : of DNNRL and Liu et al., and of Kim et al.
     kim_folds : folds, or random splits, of each protocol of Kim et al.
+    kim_first : protocol -> how many of them are run, where that is not all.
     kim_printed : protocol -> of ten such, how many the proposed network is also trained on by the printed recipe,
         beside a shortened one.
     """
@@ -45,6 +46,7 @@ class Siblings:
     seeds: int = 1
     kim_seeds: int = 1
     kim_folds: int = 10
+    kim_first: dict[str, int] = field(default_factory=dict)
     kim_printed: dict[str, int] = field(default_factory=dict)
 
     def recipes(self, paper: str) -> list[Recipe]:
@@ -234,7 +236,7 @@ PROFILES = {
                     "liu-b-bicubic": {"epochs": 3},
                     "liu-b-48": {"epochs": 3},
                 },
-                kim_folds=10,
+                kim_first={"random": 5, "sequence": 2, "subject": 2},
                 kim_printed={"random": 5, "sequence": 1, "subject": 5},
             ),
         ),
@@ -335,12 +337,13 @@ def _sibling_runs(plan: Profile, paper: str) -> list[Run]:
 
 def kim_runs(plan: Profile, protocols: tuple[str, ...] | None = None) -> list[Run]:
     """Kim et al.'s arms in the lab, the first fold of every arm and protocol before the second of any."""
-    seeds, n = range(plan.siblings.kim_seeds), plan.siblings.kim_folds
+    seeds, n, first = range(plan.siblings.kim_seeds), plan.siblings.kim_folds, plan.siblings.kim_first
     return [
         Run(recipe, plan.lab, protocol, fold, n, seed)
         for seed in seeds
         for fold in range(n)
         for protocol in protocols or KIM_PROTOCOLS
+        if fold < first.get(protocol, n)
         for recipe in plan.siblings.recipes("kim")
     ]
 
