@@ -31,8 +31,12 @@ help: ## list what can be made (the default)
 	@echo
 	@echo "  PROFILE=demo|paper-cpu|paper  which runs (default: demo)"
 	@echo "  DATA=folder                   where FER2013 and CK+ lie (or set FERCOMPANION_DATA)"
+	@echo "  RETRAIN=1                     train archived runs anew, into a folder of their own"
 	@echo "  ARGS=...                      more options of the tool, such as ARGS=--verbose"
 	@echo "  PYTHON=python3.12             the Python that make setup takes (3.11 to 3.14)"
+	@echo
+	@echo "  FERCOMPANION_CACHE, _RESULTS  folders of landmarks and enlarged faces, and of runs, instead of the usual ones"
+	@echo "  FERCOMPANION_DEBUG=1          a run that fails ends the sweep, with its traceback"
 
 setup: $(INSTALLED) ## install the pinned packages into .venv (once; some minutes, on Linux 6 GB)
 	@echo "ready: $(BIN)/python"

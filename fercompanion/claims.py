@@ -22,9 +22,8 @@ from .evaluate import Estimate
 from .models import build_model
 from .papers import ACCURACIES, published, published_accuracies, published_gains, published_recalls
 from .runs import Result, Run, find_all
-from .tables import TITLES, Tested
+from .tables import FEWEST, TITLES, Tested
 from .verdicts import (
-    ENOUGH,
     FAILS,
     HOLDS,
     NONE,
@@ -190,7 +189,7 @@ def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Seq
     if missing:
         return not_run(archive, missing, effects=effects, lab=group == "lab", **told)
     test = f"paired bootstrap over {'subjects' if group in ('lab', 'kim') else 'images and seeds'}"
-    if group == "kim" and effects[0].runs >= ENOUGH:
+    if group == "kim" and effects[0].runs >= FEWEST:
         test = "corrected resampled t over splits"
     return conclude(effects, list(used.values()), test, VIEWS[group], **told)
 
@@ -202,12 +201,12 @@ def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: 
     hits, others = tables.paired(*views, crops="own")
     title = f"{TITLES[a[0]]} − {TITLES[b[0]]}{', k-NN' * (b[1] == 'knn')}"
     units = first.subject if group in ("lab", "kim") else first.index
-    runs = len(set(first.folds)) if group == "kim" else len(hits) * len(first.results) // len(first.seeds)
+    runs = len(set(first.folds)) * (1 if group == "kim" else len(hits))
     e = effect(title, hits, others, units, value, runs, decides)
     if not first.clean.all():
         own = first.clean
         e = replace(e, clean=evaluate.clustered_difference(hits[:, own], others[:, own], units[own]))
-    if group != "kim" or runs < ENOUGH:
+    if group != "kim" or runs < FEWEST:
         return e
     each = [split_accuracies(t) for t in (first, other)]
     n = first.results[0].info["n"]
@@ -261,8 +260,14 @@ def all_together(archive: Archive) -> Judgement:
     if not all(a in archive.longer for a in ("lkrnet", "vgg19")):
         return j
     e = compare("wild", archive.longer, ("lkrnet", ""), ("vgg19", ""), NONE, False)
-    said = [j.ours] * bool(j.ours) + [f"over {archive.longer['lkrnet'].epochs} epochs {shown([e])}"]
-    return replace(j, ours="; ".join(said))
+    return beside(j, archive.longer["lkrnet"], shown([e]))
+
+
+def beside(j: Judgement, longer: Tested, said: str) -> Judgement:
+    """The judgement with what longer runs say, which do not decide."""
+    return replace(
+        j, ours="; ".join(filter(None, [j.ours, f"longer, not judged ({longer.epochs} epochs): {said}"]))
+    )
 
 
 def interaction(archive: Archive) -> Judgement:
@@ -428,7 +433,7 @@ def level(
     """A mean over runs (J,) with its interval against bounds."""
     verdict, ours = within(mean, low, high), str(mean)
     why = f"mean of {len(values)} runs against {low:.2f} to {high:.2f}"
-    if len(values) < ENOUGH:
+    if len(values) < FEWEST:
         verdict, ours = OPEN, f"{values.mean():.2f}"
         why = f"{count(len(values), 'run')}, too few for an interval over runs"
     told = {"ours": ours, "needs": "more runs" * (verdict == OPEN), "protocol": setting(t, view)} | told
@@ -456,9 +461,8 @@ def vgg19_level(archive: Archive) -> Judgement:
     ours = f"{j.ours} by {'our' if literal is None else 'the printed'} recipe"
     if literal and own:
         ours += f"; by our recipe {tables.mean_accuracy(own.hits())}"
-    if longer := archive.longer.get("vgg19"):
-        ours += f"; over {longer.epochs} epochs {tables.mean_accuracy(longer.hits())}"
-    return replace(j, ours=ours)
+    j, longer = replace(j, ours=ours), archive.longer.get("vgg19")
+    return beside(j, longer, tables.mean_accuracy(longer.hits())) if longer else j
 
 
 def ensemble_level(archive: Archive) -> Judgement:
@@ -527,7 +531,13 @@ def random_level(archive: Archive) -> Judgement:
     mean = evaluate.corrected_t(values, n["train"], n["test"]).difference
     mean = replace(mean, high=min(mean.high, 100.0))
     told["test"] = "mean over splits, corrected resampled t, within 1 point"
-    j = level(t, values, mean, claimed - 1, claimed + 1, "centre", **told)
+    if (values == 100).all():  # no scatter to go by
+        worth = int(n["test"] / (1 / len(values) + n["test"] / n["train"]))
+        mean = evaluate.exact_accuracy(worth, worth)
+        told["test"] = (
+            f"all right; Clopper and Pearson's for the {worth} frames that overlapping splits are worth"
+        )
+    j = level(t, values, mean, claimed - 1, min(claimed + 1, 100.0), "centre", **told)
     return replace(j, why=f"{j.why}. {note}" if note else j.why)
 
 
@@ -540,7 +550,7 @@ def unseen_people(archive: Archive) -> Judgement:
     gap = minus(seen["random"], seen["subject"])
     runs = min(len(set(found[p].folds)) for p in ("random", "subject"))
     e = Effect("random frames − unseen people", NONE, gap, normal_p(gap), runs)
-    verdict = OPEN if runs < ENOUGH and e.verdict == OPEN else within(gap, -1, 1)
+    verdict = OPEN if runs < FEWEST and e.verdict == OPEN else within(gap, -1, 1)
     j = Judgement(
         verdict,
         f"{e.why}; within 1 point would be the same",

@@ -36,7 +36,7 @@ def accuracy(hits: np.ndarray, confidence: float = 0.95) -> Estimate:
 
 
 def clustered_accuracy(
-    hits: np.ndarray, clusters: np.ndarray, draws: int = 5000, seed: int = 0, confidence: float = 0.95
+    hits: np.ndarray, clusters: np.ndarray, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> Estimate:
     """Accuracy in per cent with a bootstrap over clusters (subjects) instead of images.
 
@@ -64,7 +64,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.n
 
 
 def paired_difference(
-    hits: np.ndarray, other: np.ndarray, draws: int = 5000, seed: int = 0, confidence: float = 0.95
+    hits: np.ndarray, other: np.ndarray, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> Estimate:
     """Accuracy of `hits` minus that of `other` in percentage points, bootstrapped over images and seeds.
 
@@ -82,7 +82,7 @@ def clustered_difference(
     hits: np.ndarray,
     other: np.ndarray,
     clusters: np.ndarray,
-    draws: int = 5000,
+    draws: int = 10_000,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Estimate:
@@ -113,7 +113,11 @@ def _resampled(sums: np.ndarray, size: np.ndarray, draws: int, rng) -> tuple[np.
 
 
 def contrast(
-    gains: list[np.ndarray], weights: list[float], draws: int = 5000, seed: int = 0, confidence: float = 0.95
+    gains: list[np.ndarray],
+    weights: list[float],
+    draws: int = 10_000,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> Estimate:
     """A weighted sum of mean gains on several groups of images, in percentage points, bootstrapped.
 

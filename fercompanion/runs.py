@@ -311,7 +311,9 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     # its weight; elsewhere the classes tell all that is asked, in a fourteenth of the room.
     arrays.pop("valid_logits_centre", None)
     for name in list(arrays):
-        if name == "test_logits_last_epoch" or (name.startswith("valid_logits") and run.recipe.paper != "liu"):
+        if name == "test_logits_last_epoch" or (
+            name.startswith("valid_logits") and run.recipe.paper != "liu"
+        ):
             arrays[name.replace("logits", "predicted")] = arrays.pop(name).argmax(1).astype(np.uint8)
     clean = clean_mask(faces)
     for part, rows in (("valid", who.valid), ("test", who.test)):

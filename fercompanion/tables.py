@@ -60,6 +60,8 @@ PAIRS = (
 """Comparisons of Sect. 4.3.4, and those of the controls."""
 
 NOT_RUN = "not run"
+FEWEST = 5
+"""Runs, or splits, from which on their own scatter is trusted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +152,8 @@ def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
         for view in views:
             if f"logits_{view}" in joined:
                 logits.setdefault(view, []).append(joined[f"logits_{view}"][order])
+    if not logits:
+        raise DataError(f"{part}: no logits are archived for these images; the predicted classes are")
     return Tested(
         **columns,
         logits={k: np.stack(v) for k, v in logits.items()},
@@ -632,7 +636,8 @@ def kim_differences(
 ) -> pd.DataFrame:
     """Differences between Kim et al.'s arms on the same test frames, in points, under each protocol.
 
-    Two ways: the corrected resampled t over splits, and a bootstrap over subjects of the pooled frames.
+    Two ways: the corrected resampled t over splits, of `FEWEST` and more, and a bootstrap over subjects of the pooled
+    frames.
 
     Parameters
     ----------
@@ -667,8 +672,8 @@ def kim_differences(
                     evaluate.clustered_difference(hits, hits_other, subject)
                 ),
                 "splits": len(splits),
-                "ours, corrected t": str(t.difference) if len(splits) > 1 else "one split",
-                "p": f"{t.p:.2g}" if len(splits) > 1 else "",
+                "ours, corrected t": str(t.difference) if len(splits) >= FEWEST else "too few splits",
+                "p": f"{t.p:.2g}" if len(splits) >= FEWEST else "",
             }
         rows.append(row)
     return pd.DataFrame(rows).set_index(["comparison", "protocol"])

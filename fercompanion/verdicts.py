@@ -22,13 +22,11 @@ from scipy import stats
 from . import evaluate, plans, tables
 from .evaluate import Estimate
 from .recipes import Recipe
-from .tables import TITLES, Tested
+from .tables import FEWEST, TITLES, Tested
 
 VERDICTS = ("holds", "does not hold", "not settled", "not run", "not testable here")
 HOLDS, FAILS, OPEN, NOT_RUN, UNTESTABLE = VERDICTS
 PAPERS = {"L": "LKRNet", "D": "DNNRL", "M": "Liu et al.", "K": "Kim et al."}
-ENOUGH = 5
-"""Runs from which on their own scatter is trusted."""
 LUCK = 2.0
 """Points by which two runs may differ that differ in nothing but their seed."""
 NONE = float("nan")
@@ -64,7 +62,7 @@ class Effect:
     @property
     def verdict(self) -> str:
         """Holds above 0, does not hold below, else not settled."""
-        if self.runs < ENOUGH and abs(self.ours.value) < self.resolvable + LUCK:
+        if self.runs < FEWEST and abs(self.ours.value) < self.resolvable + LUCK:
             return OPEN
         return HOLDS if self.ours.low > 0 else FAILS if self.ours.high < 0 else OPEN
 
@@ -74,11 +72,12 @@ class Effect:
         low, high = self.ours.low, self.ours.high
         side = "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
         if (low > 0 or high < 0) and self.verdict == OPEN:
-            side += f", but {count(self.runs, 'pair')} of runs can resolve {self.resolvable:.1f} points, and luck may be {LUCK:g} more"
-        if np.isfinite(self.published):
             side += (
-                f", and {'' if low <= self.published <= high else 'not '}the printed {self.published:+.2f}"
+                f", but {count(self.runs, 'pair')} of runs must differ by {self.resolvable + LUCK:.1f} points"
             )
+        if np.isfinite(self.published):
+            where = "inside" if low <= self.published <= high else "outside"
+            side += f", the printed {self.published:+.2f} lies {where}"
         return f"{self.title}: {side}"
 
 

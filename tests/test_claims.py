@@ -121,10 +121,12 @@ def test_longer_runs_are_shown_beside_and_do_not_decide():
     longer = {a: simulated(a, x, epochs=90) for a, x in (("vgg19", 0.72), ("lkrnet", 0.70))}
     for claim in ("L1", "L4"):
         before, after = (BY_ID[claim].judge(x) for x in (short, replace(short, longer=longer)))
-        assert after.verdict == before.verdict and after.ours.startswith(f"{before.ours}; over 90 epochs ")
+        assert after.verdict == before.verdict and after.ours.startswith(
+            f"{before.ours}; longer, not judged (90 epochs): "
+        )
     assert "LKRNet − VGG19 -" in after.ours.split("90 epochs")[1]
     alone = BY_ID["L4"].judge(archive(longer=longer))
-    assert alone.verdict == NOT_RUN and alone.ours.startswith("over 90 epochs LKRNet")
+    assert alone.verdict == NOT_RUN and alone.ours.startswith("longer, not judged (90 epochs): LKRNet")
 
 
 def test_what_is_missing_is_sent_to_the_profile_that_has_it():
@@ -232,6 +234,14 @@ def test_seeds_with_other_folds_are_not_pooled():
         assert tested.seeds == (0,) and tested.hits("centre").all()
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_pair_of_ensembles_is_one_pair_of_runs(seeds):
+    group = {a: simulated(a, 0.6, seeds=seeds) for a in ("liu-a", "liu-b", "liu-vgg16", "liu-vgg19")}
+    group["liu-ensemble"] = replace(group["liu-b"], results=group["liu-a"].results + group["liu-b"].results)
+    j = BY_ID["M3"].judge(archive(liu=group, liu_valid=group))
+    assert [e.runs for e in j.effects] == [seeds, seeds]
+
+
 def test_model_b_without_imagenets_weights_settles_nothing():
     group = {a: simulated(a, x, n=400) for a, x in (("liu-a", 0.7), ("liu-b", 0.71), ("liu-vgg16", 0.6))}
     group |= {"liu-vgg19": simulated("liu-vgg19", 0.6, n=400)}
@@ -294,7 +304,9 @@ def test_one_pair_of_runs_must_differ_by_more_than_luck():
     for gain, verdict in ((2, OPEN), (4, HOLDS)):
         e = verdicts.effect("", hits < 70 + gain, hits < 70, np.arange(3589))
         assert (
-            e.verdict == verdict and e.resolvable < 1 and ("luck may be 2 more" in e.why) == (verdict == OPEN)
+            e.verdict == verdict
+            and e.resolvable < 1
+            and ("1 pair of runs must differ by" in e.why) == (verdict == OPEN)
         )
 
 
@@ -331,6 +343,10 @@ def test_random_splits():
     assert "0.87 of 181 frames" in k2.why and "needs 6 " in k2.why
     assert BY_ID["K1"].judge(group).verdict == FAILS
     assert BY_ID["K1"].judge(kim({full: 0.992})).verdict == HOLDS
+    perfect = BY_ID["K1"].judge(kim({full: 1.1}, folds=5))
+    assert (
+        perfect.verdict == HOLDS and perfect.ours.startswith("100.00 [99.") and "402 frames" in perfect.test
+    )
     few = kim({full: 0.992}, folds=2)
     for r in few.kim["random"].values():
         r.info["metrics"]["test_centre"] = 99.44  # twice the same: no scatter, and no proof

@@ -244,7 +244,10 @@ def test_differences_are_paired_by_split():
     row = table.loc[(f"{tables.TITLES['kim']} − {tables.TITLES['kim-softmax']}", "random frames")]
     assert row["paper"] == "0.48" and row["splits"] == 2
     assert row["ours, bootstrap over subjects"].startswith("10.00 [")
-    expected = evaluate.corrected_t(np.array([15.0, 5.0]), 80, 20)
+    assert row["ours, corrected t"] == "too few splits" and row["p"] == ""
+    more = [finished(arm, "random", k, w) for k in (2, 3, 4) for arm, w in (("kim", k), ("kim-softmax", 4))]
+    row = tables.kim_differences(results | dict(more)).iloc[0]
+    expected = evaluate.corrected_t(np.array([15.0, 5.0, 10.0, 5.0, 0.0]), 80, 20)
     assert row["ours, corrected t"] == str(expected.difference) and row["p"] == f"{expected.p:.2g}"
     other = table.drop(index=[row.name])["ours, bootstrap over subjects"]
     assert set(other) == {tables.NOT_RUN}

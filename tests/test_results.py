@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fercompanion.runs import ROOT, Result, summary
+from fercompanion.plans import all_runs, profile
+from fercompanion.runs import ROOT, Result, find, summary
 
 RUNS = sorted((ROOT / "results").glob("*/**/run.json"))
 
@@ -34,6 +35,13 @@ def test_metrics_follow_from_predictions(path: Path | None):
         assert info["selected_epoch"] == 1 + int(np.argmax(result.history["valid_accuracy"]))
     else:
         assert info["selected_epoch"] == info["epochs"]
+
+
+def test_the_archive_of_paper_cpu_is_whole(monkeypatch):
+    """What README promises: nothing is left to be trained."""
+    monkeypatch.delenv("FERCOMPANION_RESULTS")
+    missing = [str(run) for run in all_runs(profile("paper-cpu")) if find(run, "paper-cpu") is None]
+    assert not missing
 
 
 def test_the_archive_holds_no_weights_and_is_small():

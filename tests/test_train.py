@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,14 @@ from conftest import few, settled, true_landmarks
 from scipy.stats import chisquare
 from torchvision.transforms.functional import ten_crop
 
-from fercompanion import runs, train
+from fercompanion import runs, tables, train
 from fercompanion.data import DataError, load_faces
 from fercompanion.models import build_model
 from fercompanion.predict import CROPS, Machine, make_masks, predict, this_machine, to_stack
 from fercompanion.protocols import parts
 from fercompanion.recipes import OURS, PAPER, Recipe, arm
 from fercompanion.runs import Run, complete, find, find_all, train_run
+from fercompanion.siblings import sibling_arm
 
 FLOAT32 = Machine(torch.device("cpu"), bf16=False)
 SIZES = {"Training": 35, "PublicTest": 7, "PrivateTest": 14}
@@ -609,3 +611,22 @@ def test_fold_of_a_cross_validation(demo_ck, monkeypatch):
     assert not any(key.startswith("valid") for key in result.info["metrics"])
     assert np.isnan(result.history["valid_accuracy"]).all()
     assert [r.fold for r in runs.folds(run)] == [0, 1, 2, 3]
+
+
+def test_logits_of_public_test_are_kept_where_an_ensemble_chooses_its_weight(faces, small_demo, monkeypatch):
+    monkeypatch.setattr(runs, "_shown", lambda name, root, how: faces)
+    for paper, name in (("liu", "liu-a"), ("dnnrl", "dnn")):
+        recipe = sibling_arm(
+            paper, name, "test", width=0.125, epochs=1, batch_size=7, size=48, canvas=60, crop=54
+        )
+        run = Run(recipe, "demo")
+        arrays = train_run(run, "test", machine=FLOAT32).predictions
+        kept = {k.removeprefix("valid_") for k in arrays if "logits" in k or "predicted" in k if k[0] == "v"}
+        tested = partial(tables.by_arm, {run: find(run, "test")}, "valid")
+        if paper == "liu":
+            assert kept == {"logits_tencrop"} and tested()["liu-a"].logits["tencrop"].shape == (1, 7, 7)
+        else:
+            assert kept == {"predicted_tencrop", "predicted_knn"}
+            assert arrays["valid_predicted_tencrop"].dtype == np.uint8
+            with pytest.raises(DataError, match="valid: no logits"):
+                tested()

@@ -44,19 +44,19 @@ def wild_block(plan: plans.Profile) -> str:
     longer = tables.by_arm(runs.find_all(plans.long_runs(plan), PROFILE))
     implied = tables.implied("Table 3", FER_CLASSES, EXPECTED_COUNTS["fer2013"]["PrivateTest"])
     rows = []
-    for group, arm in [*((tested, a) for a in plan.arms), *((longer, a) for a in longer)]:
-        paper = (
-            f"{implied['implied accuracy'][TITLES[arm]]:.1f} ± 0.5" if TITLES[arm] in implied.index else "–"
-        )
-        title = TITLES[arm] + ", longer" * (group is longer)
-        if arm not in group:
-            rows.append([title, paper, tables.NOT_RUN, "", "", "", "", ""])
-            continue
-        t, gains = group[arm], tables.differences(group, "FER2013")
-        name, gain = f"{TITLES[arm]} − {TITLES['vgg19']}", ["", ""]
-        if name in gains.index:
-            gain = [f"{gains['paper'][name]:+.2f}", signed(gains["ours"][name])]
-        rows.append([title, paper, *accuracies(t), *gain, f"{t.epochs}, {len(t.hits())}"])
+    for group, arms, suffix in ((tested, plan.arms, ""), (longer, plans.LONG_ARMS, ", longer")):
+        gains = tables.differences(group, "FER2013")
+        for arm in arms if group is tested or plan.long_epochs else ():
+            title, name = TITLES[arm], f"{TITLES[arm]} − {TITLES['vgg19']}"
+            value = implied["implied accuracy"].get(title)
+            paper, t = f"{value:.1f} ± 0.5" if value else "–", group.get(arm)
+            if t is None:
+                rows.append([title + suffix, paper, tables.NOT_RUN, "", "", "", "", ""])
+                continue
+            gain = ["", ""]
+            if name in gains.index:
+                gain = [f"{gains['paper'][name]:+.2f}", signed(gains["ours"][name])]
+            rows.append([title + suffix, paper, *accuracies(t), *gain, f"{t.epochs}, {len(t.hits())}"])
     head = [
         "FER2013, PrivateTest, accuracy %",
         "paper (implied by Table 3)",
