@@ -257,7 +257,7 @@ def under_an_image(archive: Archive) -> Judgement:
 def all_together(archive: Archive) -> Judgement:
     """L4: LKRNet against each of the others; and against VGG19 where both were trained for longer too."""
     j = difference(archive, "wild", [f"lkrnet > {x}" for x in plans.FACTORIAL[:3]])
-    if not all(a in archive.longer for a in ("lkrnet", "vgg19")):
+    if not all(a in archive.longer for a in plans.LONG_ARMS):
         return j
     e = compare("wild", archive.longer, ("lkrnet", ""), ("vgg19", ""), NONE, False)
     return beside(j, archive.longer["lkrnet"], shown([e]))

@@ -41,12 +41,16 @@ def verdict_block(plan: plans.Profile) -> str:
 def wild_block(plan: plans.Profile) -> str:
     """LKRNet's arms: overall accuracy on PrivateTest, implied by Table 3 and measured."""
     tested = tables.by_arm(runs.find_all(plans.wild_runs(plan), PROFILE))
-    longer = tables.by_arm(runs.find_all(plans.long_runs(plan), PROFILE))
+    long_runs = plans.long_runs(plan)
+    longer = tables.by_arm(runs.find_all(long_runs, PROFILE))
     implied = tables.implied("Table 3", FER_CLASSES, EXPECTED_COUNTS["fer2013"]["PrivateTest"])
     rows = []
-    for group, arms, suffix in ((tested, plan.arms, ""), (longer, plans.LONG_ARMS, ", longer")):
+    for group, arms, suffix in (
+        (tested, plan.arms, ""),
+        (longer, [plans.arm_of(run) for run in long_runs], ", longer"),
+    ):
         gains = tables.differences(group, "FER2013")
-        for arm in arms if group is tested or plan.long_epochs else ():
+        for arm in arms:
             title, name = TITLES[arm], f"{TITLES[arm]} − {TITLES['vgg19']}"
             value = implied["implied accuracy"].get(title)
             paper, t = f"{value:.1f} ± 0.5" if value else "–", group.get(arm)
@@ -172,17 +176,8 @@ def kim_block(plan: plans.Profile) -> str:
         for protocol, title in tables.KIM_PROTOCOLS.items():
             if not suffix and null is not None:
                 a = null.loc[null["protocol"] == protocol, "accuracy"]
-                rows.append(
-                    [
-                        f"nearest pixels, untrained, {title}",
-                        "–",
-                        f"{a.mean():.2f}",
-                        "",
-                        f"{len(a):,}",
-                        "",
-                        "0",
-                    ]
-                )
+                own = [f"{a.mean():.2f}", "", f"{len(a):,}", "", "0"]
+                rows.append([f"nearest pixels, untrained, {title}", "–", *own])
             found = runs.find_all([run for run in kim_runs if run.protocol == protocol], PROFILE)
             tested = tables.by_arm(found, partial=True)
             printed = published_accuracies("Kim2022", "Table 2", protocol)
