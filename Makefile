@@ -71,8 +71,7 @@ figures: $(INSTALLED) ## redraw tables and figures from results/, without ever t
 
 test: $(INSTALLED) ## lint, unit tests, and all notebooks under nbval
 	@start=$$(date +%s); failed=; mkdir -p build; \
-	{ $(BIN)/ruff check fercompanion tests tools notebooks && $(BIN)/ruff format --check fercompanion tests tools notebooks; } \
-	  || failed="$$failed ruff"; \
+	{ $(BIN)/ruff check && $(BIN)/ruff format --check; } || failed="$$failed ruff"; \
 	$(BIN)/python -m fercompanion sweep --profile demo || failed="$$failed sweep"; \
 	echo "unit tests beside the notebooks, into build/unit-tests.txt"; \
 	$(BIN)/python -m pytest tests > build/unit-tests.txt 2>&1 & unit=$$!; trap 'kill $$unit; exit 130' INT; \

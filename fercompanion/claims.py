@@ -59,8 +59,8 @@ class Archive:
     wild, longer, literal, lab : LKRNet's arms on FER2013, by the profile's recipe, by the same for more epochs and by
         the printed one, and on subject-grouped folds of CK+.
     dnnrl, joined, liu, liu_valid : the siblings' arms; `joined` with SFEW, `liu_valid` on PublicTest.
-    kim, kim_printed : protocol -> runs of Kim et al.'s arms, and of their network by the printed recipe where the
-        profile has it beside a shortened one.
+    kim, kim_printed : protocol -> runs of Kim et al.'s arms, and of those that the profile has by the printed recipe
+        beside a shortened one.
     null : `tables.nearest_pixels`; None where neither it nor the data set is at hand.
     """
 
@@ -221,7 +221,7 @@ def split_accuracies(t: Tested) -> np.ndarray:
 
 def arms_of(archive: Archive, group: str, *arms: str) -> dict[str, Tested]:
     """The arms of a group; of Kim et al. on the random splits that all of `arms` have."""
-    return same_folds(archive, "random", *arms) if group == "kim" else getattr(archive, group)
+    return kim_arms(archive, "random", *arms) if group == "kim" else getattr(archive, group)
 
 
 def proposed(archive: Archive, *protocols: str) -> dict[str, Tested]:
@@ -229,15 +229,21 @@ def proposed(archive: Archive, *protocols: str) -> dict[str, Tested]:
 
     Else as the profile trains it, under those protocols that there are.
     """
-    printed = all(archive.kim_printed[p] for p in protocols)
-    runs = archive.kim_printed if printed else archive.kim
-    found = {p: tables.by_arm(own, partial=True).get("kim") for p, own in runs.items()}
-    return {p: t for p, t in found.items() if t is not None}
+    for runs in (archive.kim_printed, archive.kim):
+        own = {p: same_folds(runs[p], "kim") for p in plans.KIM_PROTOCOLS}
+        found = {p: tested["kim"] for p, tested in own.items() if tested}
+        if all(p in found for p in protocols):
+            break
+    return found
 
 
-def same_folds(archive: Archive, protocol: str, *arms: str) -> dict[str, Tested]:
-    """Arms of Kim et al., pooled over the splits that all of them have."""
-    runs = archive.kim[protocol]
+def kim_arms(archive: Archive, protocol: str, *arms: str) -> dict[str, Tested]:
+    """Arms of Kim et al., by the printed recipe where all of them were run by it, else as the profile trains them."""
+    return same_folds(archive.kim_printed[protocol], *arms) or same_folds(archive.kim[protocol], *arms)
+
+
+def same_folds(runs: dict[Run, Result], *arms: str) -> dict[str, Tested]:
+    """Arms, pooled over the splits that all of them have."""
     folds = [{(run.seed, run.fold) for run in runs if plans.arm_of(run) == a} for a in arms]
     both = set.intersection(*folds)
     own = {x: r for x, r in runs.items() if plans.arm_of(x) in arms and (x.seed, x.fold) in both}
@@ -395,11 +401,9 @@ def heat(archive: Archive) -> Judgement:
 def robust(archive: Archive) -> Judgement:
     """K4: training on occluded faces gains more on occluded test faces than on clean ones."""
     arms = ("kim", "kim-no-occlusion")
-    tested = next(
-        (t for p in ("subject", "sequence", "random") if (t := same_folds(archive, p, *arms))), None
-    )
+    tested = next((t for p in ("subject", "sequence", "random") if (t := kim_arms(archive, p, *arms))), None)
     if tested is None:
-        return not_run(archive, [a for a in arms if not same_folds(archive, "random", a)] or arms)
+        return not_run(archive, [a for a in arms if not kim_arms(archive, "random", a)] or arms)
     hidden, clean = (tested[a] for a in arms)
     (seen, covered), (seen_clean, covered_clean) = (
         [t.hits(view).astype(int) for view in ("centre", "occluded")] for t in (hidden, clean)

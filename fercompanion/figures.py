@@ -725,6 +725,49 @@ def protocol_strips(
     return figure
 
 
+def occlusion(table: pd.DataFrame):
+    """`tables.kim_occlusion`: what hiding parts of the test faces costs networks that did and did not train on such.
+
+    One panel a protocol, two lines from clean to occluded test faces; bars are the table's intervals.
+    """
+    titles = table.index.unique(0)
+    figure, axes = plt.subplots(
+        1, len(titles), figsize=(2.1 * len(titles) + 0.6, 3.1), sharey=True, squeeze=False
+    )
+    views = ["tested on clean faces", "tested on occluded faces"]
+    for ax, title in zip(axes[0], titles, strict=True):
+        own = table.loc[title]
+        for number, name in enumerate(("clean faces", "occluded faces")):
+            e = own.loc[name, views]
+            value, low, high = np.array([(x.value, x.low, x.high) for x in e]).T
+            ax.errorbar(
+                np.arange(2) + 0.04 * (2 * number - 1),
+                value,
+                [value - low, high - value],
+                color=CLASS_COLOURS[number],
+                ls=LINES[number],
+                marker=CLASS_MARKERS[number],
+                ms=4.5,
+                capsize=2,
+                label=f"trained on {name}",
+            )
+        splits = int(own["splits"].iloc[0])
+        ax.set(xticks=[0, 1], xticklabels=["clean", "occluded"], xlim=(-0.35, 1.35))
+        ax.set_title(fill(title, 24), fontsize=8)
+        ax.text(
+            0.03,
+            0.03,
+            f"{splits} split{'s' * (splits > 1)}",
+            transform=ax.transAxes,
+            fontsize=7,
+            color="0.35",
+        )
+    axes[0, 0].set_ylabel("accuracy, %")
+    figure.supxlabel("test faces", fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
 VERDICT_MARKS = {
     "holds": ("o", "#0072B2"),
     "does not hold": ("X", "#D55E00"),

@@ -35,8 +35,8 @@ class Siblings:
     seeds, kim_seeds : of DNNRL and Liu et al., and of Kim et al.
     kim_folds : folds, or random splits, of each protocol of Kim et al.
     kim_first : protocol -> how many of them are run, where that is not all.
-    kim_printed : protocol -> of ten such, how many the proposed network is also trained on by the printed recipe,
-        beside a shortened one.
+    kim_printed : arm -> protocol -> of ten such, how many it is also trained on by the printed recipe, beside a
+        shortened one.
     """
 
     base: str = "paper"
@@ -47,7 +47,7 @@ class Siblings:
     kim_seeds: int = 1
     kim_folds: int = 10
     kim_first: dict[str, int] = field(default_factory=dict)
-    kim_printed: dict[str, int] = field(default_factory=dict)
+    kim_printed: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def recipes(self, paper: str) -> list[Recipe]:
         """The arms of a paper, as the profile trains them."""
@@ -239,7 +239,7 @@ PROFILES = {
                     "liu-b-48": {"epochs": 3},
                 },
                 kim_first={"random": 5, "sequence": 2, "subject": 2},
-                kim_printed={"random": 5, "sequence": 1, "subject": 5},
+                kim_printed={"kim": {"random": 5, "sequence": 1, "subject": 5}},
             ),
         ),
         Profile(
@@ -268,7 +268,7 @@ PROFILES = {
                 arms=dict.fromkeys(("liu-b", "liu-b-bicubic", "liu-b-48"), {"weights": IMAGENET}),
                 seeds=5,
                 kim_seeds=5,
-                kim_printed={"random": 5, "sequence": 1, "subject": 5},
+                kim_printed={"kim": {"random": 5, "sequence": 1, "subject": 5}},
             ),
         ),
     )
@@ -356,9 +356,13 @@ def kim_runs(plan: Profile, protocols: tuple[str, ...] | None = None) -> list[Ru
 
 
 def kim_printed_runs(plan: Profile) -> list[Run]:
-    """Kim et al.'s network by the printed recipe, full width and length: the first folds of each protocol."""
-    recipe, wanted = sibling_arm("kim", "kim"), plan.siblings.kim_printed
-    runs = [Run(recipe, plan.lab, p, fold, 10) for p, n in wanted.items() for fold in range(n)]
+    """Arms of Kim et al. by the printed recipe, full width and length: the first folds of each protocol."""
+    runs = [
+        Run(sibling_arm("kim", a), plan.lab, protocol, fold, 10)
+        for a, wanted in plan.siblings.kim_printed.items()
+        for protocol, n in wanted.items()
+        for fold in range(n)
+    ]
     return sorted(runs, key=lambda run: run.fold)
 
 

@@ -684,15 +684,22 @@ def by_fold(values: np.ndarray, folds: Sequence[int]) -> np.ndarray:
     return np.array([values[np.asarray(folds) == fold].mean() for fold in sorted(set(folds))])
 
 
-def kim_occlusion(results: dict[Run, Result]) -> pd.DataFrame:
-    """Trained with and without occlusion, tested on clean and on occluded faces: accuracy in per cent.
+def kim_occlusion(results: dict[Run, Result], printed: dict[Run, Result] | None = None) -> pd.DataFrame:
+    """Trained with and without occlusion, tested on clean and on occluded faces: `Estimate`s in per cent.
 
     The columns "occlusion costs" and the rows "gain" are paired differences in points; all intervals come from a
     bootstrap over subjects.  Splits on which a run of either kind fell back are left out in rows of their own.
+
+    Parameters
+    ----------
+    printed : runs of the same arms by the printed recipe, for rows of their own.
     """
     rows = []
-    for protocol, title in KIM_PROTOCOLS.items():
-        hidden, clean = (_kim_runs(results, a, protocol) for a in ("kim", "kim-no-occlusion"))
+    for (protocol, title), (own, recipe) in product(
+        KIM_PROTOCOLS.items(), ((results, ""), (printed or {}, ", printed recipe"))
+    ):
+        title += recipe
+        hidden, clean = (_kim_runs(own, a, protocol) for a in ("kim", "kim-no-occlusion"))
         both = [k for k in hidden if k in clean]
         whole = [k for k in both if fell_back(hidden[k]) is None and fell_back(clean[k]) is None]
         if both:
@@ -715,14 +722,14 @@ def _two_by_two(title: str, hidden: list[Result], clean: list[Result]) -> list[d
             {
                 "protocol": title,
                 "trained on": name,
-                "tested on clean faces": _kim_accuracy(own, "centre"),
-                "tested on occluded faces": _kim_accuracy(own, "occluded"),
-                "occlusion costs": str(evaluate.clustered_difference(seen, covered, subject)),
+                "tested on clean faces": estimate_of(seen[None], subject),
+                "tested on occluded faces": estimate_of(covered[None], subject),
+                "occlusion costs": evaluate.clustered_difference(seen, covered, subject),
                 "splits": len(own),
             }
         )
     gains = [
-        str(evaluate.clustered_difference(x, y, subject))
+        evaluate.clustered_difference(x, y, subject)
         for x, y in zip(hits["occluded faces"], hits["clean faces"], strict=True)
     ]
     row = {"protocol": title, "trained on": "gain by training on occluded ones", "splits": len(hidden)}

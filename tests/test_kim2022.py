@@ -11,7 +11,7 @@ from conftest import settled
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
-from fercompanion import evaluate, tables
+from fercompanion import evaluate, figures, tables
 from fercompanion.data import DataError
 from fercompanion.models import Output
 from fercompanion.models.kim2022 import IDENTITY, kim, kim_resnet18, layer_sizes, sample
@@ -259,15 +259,20 @@ def test_occlusion_two_by_two():
         [finished("kim", "subject", 0, 4, occluded_wrong=5)]
         + [finished("kim-no-occlusion", "subject", 0, 2, occluded_wrong=10)]
     )
-    table = tables.kim_occlusion(results).loc["new people"]
-    clean, hidden, gain = (table.loc[k] for k in table.index)
-    assert clean["tested on clean faces"].startswith("90.00") and hidden["tested on clean faces"].startswith(
-        "80"
-    )
-    assert clean["occlusion costs"].startswith("40.00 [") and hidden["occlusion costs"].startswith("5.00 [")
-    assert gain["tested on clean faces"].startswith("-10.00 [")
-    assert gain["tested on occluded faces"].startswith("25.00 [")
+    clean, hidden, gain = tables.kim_occlusion(results).loc["new people"].iloc
+    seen, covered, costs = "tested on clean faces", "tested on occluded faces", "occlusion costs"
+    assert [x.value for x in (clean[seen], clean[covered], clean[costs])] == pytest.approx([90, 50, 40])
+    assert [x.value for x in (hidden[seen], hidden[covered], hidden[costs])] == pytest.approx([80, 75, 5])
+    assert [x.value for x in (gain[seen], gain[covered])] == pytest.approx([-10, 25])
     assert not len(tables.kim_occlusion({}))
+    table = tables.kim_occlusion(results, dict(list(results.items())[:1]))  # one arm alone makes no 2 x 2
+    assert table.index.unique(0).tolist() == ["new people"]
+    table = tables.kim_occlusion(results, results)
+    assert table.index.unique(0).tolist() == ["new people", "new people, printed recipe"]
+    axes = figures.occlusion(table).axes
+    assert [ax.get_title().replace("\n", " ") for ax in axes] == ["new people", "new people, printed recipe"]
+    drawn = {c.get_label(): c.lines[0].get_ydata().tolist() for c in axes[1].containers}
+    assert drawn == {"trained on clean faces": [90, 50], "trained on occluded faces": [80, 75]}
 
 
 @pytest.mark.parametrize(
@@ -294,9 +299,9 @@ def test_occlusion_without_a_run_that_fell_back():
     )
     table = tables.kim_occlusion(results)
     gain = "gain by training on occluded ones"
-    assert table.loc[("random frames", gain), "tested on clean faces"].startswith("35.00 [")
-    left = ("random frames, without 1 that fell back", gain)
-    assert table.loc[left, "tested on clean faces"].startswith("0.00 [") and table.loc[left, "splits"] == 1
+    assert table.loc[("random frames", gain), "tested on clean faces"].value == pytest.approx(35)
+    left = table.loc[("random frames, without 1 that fell back", gain)]
+    assert left["tested on clean faces"].value == 0 and left["splits"] == 1
     assert tables.by_split(results)["fell back"].dropna().tolist() == [3]
 
 
