@@ -661,8 +661,8 @@ def protocol_strips(
     chance : accuracy in per cent of always naming the largest class.
     """
     figure, ax = plt.subplots(figsize=(7.6, 3.7))
-    arms = list(dict.fromkeys(splits["arm"]))
-    place = np.linspace(-0.12, 0.36, max(len(arms), 2))
+    networks = list(dict.fromkeys(splits["network"]))
+    place = np.linspace(-0.14, 0.4, max(len(networks), 2))
     rng = np.random.default_rng(0)
     if null is not None:
         ax.add_patch(plt.Rectangle((0, 0), 0, 0, fc="0.85", ec="0.35", label="nearest pixels, untrained"))
@@ -683,8 +683,8 @@ def protocol_strips(
                 whiskerprops={"color": "0.35"},
                 capprops={"color": "0.35"},
             )
-        for number, arm in enumerate(arms):
-            own = splits[(splits["arm"] == arm) & (splits["protocol"] == protocol)]
+        for number, network in enumerate(networks):
+            own = splits[(splits["network"] == network) & (splits["protocol"] == protocol)]
             values = own["clean"].to_numpy()
             x = group + place[number]
             colour, marker = CLASS_COLOURS[number % 7], CLASS_MARKERS[number % 7]
@@ -697,10 +697,10 @@ def protocol_strips(
                 ms=4.5,
                 mew=0,
                 alpha=0.7,
-                label=TITLES[arm] if group == 0 else None,
+                label=network if group == 0 else None,
             )
             if len(values):
-                ax.hlines(values.mean(), x - 0.055, x + 0.055, color=colour, lw=2)
+                ax.hlines(values.mean(), x - 0.045, x + 0.045, color=colour, lw=2)
             for value, epoch in own.loc[own["fell back"].notna(), ["clean", "fell back"]].to_numpy():
                 text = f"fell back\nin epoch {epoch:.0f}"
                 ax.text(x - 0.05, value, text, fontsize=6.5, color=colour, ha="right", va="center")

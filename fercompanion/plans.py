@@ -213,8 +213,8 @@ PROFILES = {
                 "96 pixels) and 10 epochs: what a CPU affords. Not converged.",
                 "liu": "FER2013 with quarter-width networks and 6 epochs (model B: 3, from random weights, small SRGAN): "
                 "what a CPU affords. Far from converged.",
-                "kim": "CK+ with quarter-width networks and 30 epochs, on those of ten splits or folds that were run: what "
-                "a CPU affords.",
+                "kim": "CK+ with quarter-width networks and 30 epochs (printed recipe: full width, 100 epochs), on those "
+                "of ten splits or folds that were run: what a CPU affords.",
             },
             "fer2013",
             "ckplus",

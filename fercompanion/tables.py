@@ -14,6 +14,7 @@ from .data import DataError, clean_mask, load_faces
 from .papers import ACCURACIES, METHODS, published, published_gains, published_recalls
 from .plans import arm_of
 from .runs import Result, Run, results_folder
+from .siblings import sibling_arm
 
 TITLES = {
     "vgg19": "VGG19",
@@ -564,13 +565,13 @@ def fell_back(result: Result, points: float = 20.0) -> int | None:
 
 
 def by_split(results: dict[Run, Result]) -> pd.DataFrame:
-    """One row a finished run of Kim et al.'s: arm, protocol, seed, fold, sizes, epochs, accuracy clean and occluded.
+    """One row a finished run of Kim et al.'s: network, protocol, seed, fold, sizes, epochs, accuracy clean and occluded.
 
     And the epoch in which it fell back, if it did.
     """
     rows = [
         {
-            "arm": arm_of(run),
+            "network": kim_title(run),
             "protocol": run.protocol,
             "seed": run.seed,
             "fold": run.fold,
@@ -583,8 +584,14 @@ def by_split(results: dict[Run, Result]) -> pd.DataFrame:
         }
         for run, r in results.items()
     ]
-    columns = ["arm", "protocol", "seed", "fold", "n_train", "n_test", "epochs", "clean", "occluded"]
+    columns = ["network", "protocol", "seed", "fold", "n_train", "n_test", "epochs", "clean", "occluded"]
     return pd.DataFrame(rows, columns=[*columns, "fell back"]).astype({"fell back": "Int64"})
+
+
+def kim_title(run: Run) -> str:
+    """The arm of a run of Kim et al.'s, and whether it is the printed recipe unchanged."""
+    arm = arm_of(run)
+    return TITLES[arm] + ", printed recipe" * (run.recipe == sibling_arm("kim", arm))
 
 
 def blank(frame: pd.DataFrame) -> pd.DataFrame:

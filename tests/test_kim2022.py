@@ -1,5 +1,6 @@
 """Kim et al. 2022: sizes of Table 1, torchvision's ResNets, and a transformer that starts as the identity and learns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -324,7 +325,10 @@ def test_nearest_pixels_are_kept_beside_the_runs(monkeypatch):
 
 def test_splits_as_rows():
     run, result = finished("kim", "random", 1, 1, occluded_wrong=2)
-    row = tables.by_split({run: result}).iloc[0]
-    assert (row.arm, row.protocol, row.fold, row.n_test) == ("kim", "random", 1, 20)
+    short = replace(run, recipe=replace(run.recipe, epochs=3))
+    row, other = tables.by_split({run: result, short: result}).iloc
+    name = tables.TITLES["kim"]
+    assert (row.network, other.network) == (f"{name}, printed recipe", name)
+    assert (row.protocol, row.fold, row.n_test) == ("random", 1, 20)
     assert (row.clean, row.occluded) == pytest.approx((95, 90))
     assert len(tables.by_split({})) == 0

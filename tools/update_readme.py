@@ -171,7 +171,7 @@ def liu_block(plan: plans.Profile) -> str:
 
 def kim_block(plan: plans.Profile) -> str:
     """Kim et al.'s Table 2 under each protocol, and what no training reaches."""
-    null, rows, whole = tables.nearest_pixels(PROFILE, plan.lab, plan.siblings.kim_folds), [], False
+    null, rows = tables.nearest_pixels(PROFILE, plan.lab, plan.siblings.kim_folds), []
     for kim_runs, suffix in ((plans.kim_runs(plan), ""), (plans.kim_printed_runs(plan), ", printed recipe")):
         for protocol, title in tables.KIM_PROTOCOLS.items():
             if not suffix and null is not None:
@@ -186,14 +186,11 @@ def kim_block(plan: plans.Profile) -> str:
                     continue
                 paper = f"{printed[method]:.2f}" if method in printed else "–"
                 rows.append([f"{TITLES[arm]}, {title}{suffix}", paper, *split_cells(tested.get(arm))])
-                whole |= bool(suffix)
     head = ["Kim et al. on CK+, accuracy %", "paper", "ours, centre crop", "ours, TenCrop"]
     below = (
         "95 % intervals from a bootstrap over people (where all frames are right, Clopper and Pearson's for as many "
         f"people); last epoch. {plan.notes['kim']}"
     )
-    if whole:
-        below += " Printed recipe: full width and 100 epochs, on those of ten splits or folds that the table counts."
     picture = (
         f"![Each split under three protocols, beside the nearest pixels](figures/{PROFILE}/kim-protocols.png)"
     )
