@@ -261,18 +261,13 @@ def layers(model):
 
 
 def curves(tested: dict[str, Tested], part: str, ylabel: str):
-    """Fig. 9: accuracy against epochs, a line an arm: mean over seeds or folds, which are drawn thin behind it."""
+    """Fig. 9: accuracy against epochs, a line an arm."""
     figure, ax = plt.subplots(figsize=(6.2 if len(tested) > 4 else 4.8, 3.0))
     few = max(len(r.history["epoch"]) for t in tested.values() for r in t.results) <= 12
     for arm, t in tested.items():
-        style = arm_style(arm) | ({} if few else {"marker": None})
-        lines = np.stack([r.history[f"{part}_accuracy"] for r in t.results])
-        epochs = t.results[0].history["epoch"]
-        if len(lines) > 1:
-            ax.plot(epochs, lines.T, color=style["color"], lw=0.4, alpha=0.5)
-        ax.plot(epochs, lines.mean(0), label=TITLES[arm], ms=3.5, **style)
-    ax.set(xlabel="epoch", ylabel=ylabel)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+        marks = {"ms": 3.5} if few else {"marker": None}
+        _learning_curve(ax, t, part, label=TITLES[arm], **arm_style(arm) | marks)
+    ax.set(ylabel=ylabel)
     if len(tested) > 4:
         figure.legend(loc="outside right center")
     else:
@@ -281,7 +276,7 @@ def curves(tested: dict[str, Tested], part: str, ylabel: str):
 
 
 def lengths(groups: Sequence[dict[str, Tested]]):
-    """Accuracy against epochs in training and on PublicTest, a line an arm and length, mean over seeds.
+    """Accuracy against epochs in training and on PublicTest, a line an arm and length.
 
     Parameters
     ----------
@@ -293,15 +288,25 @@ def lengths(groups: Sequence[dict[str, Tested]]):
         for tested in groups:
             pale = {} if tested is groups[-1] else {"alpha": 0.45, "lw": 1.0}
             for arm, t in tested.items():
-                lines = np.stack([r.history[f"{part}_accuracy"] for r in t.results])
                 style = arm_style(arm) | {"marker": None} | pale
-                label = f"{TITLES[arm]}, {t.epochs} epochs"
-                ax.plot(t.results[0].history["epoch"], lines.mean(0), label=label, **style)
-        ax.set(title=title, xlabel="epoch")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+                _learning_curve(ax, t, part, label=f"{TITLES[arm]}, {t.epochs} epochs", **style)
+        ax.set(title=title)
     axes[0].set_ylabel("accuracy, %")
     axes[1].legend(loc="lower right")
     return figure
+
+
+def _learning_curve(ax, t: Tested, part: str, **style) -> None:
+    """An arm's accuracy against epochs: mean over seeds or folds, which are drawn thin behind it."""
+    epochs, lines = (
+        t.results[0].history["epoch"],
+        np.stack([r.history[f"{part}_accuracy"] for r in t.results]),
+    )
+    if len(lines) > 1:
+        ax.plot(epochs, lines.T, color=style["color"], lw=0.4, alpha=0.5)
+    ax.plot(epochs, lines.mean(0), **style)
+    ax.set_xlabel("epoch")
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def embeddings(
