@@ -17,11 +17,12 @@ endif
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 RUN = $(BIN)/python tools/run_notebooks.py
 
-# Notebooks run in notebooks/, so a relative path is completed here.
+# Notebooks run in notebooks/, so relative paths are completed here.
 DATA ?= $(FERCOMPANION_DATA)
-ifneq ($(DATA),)
-export FERCOMPANION_DATA := $(if $(filter /% ~%,$(DATA)),$(DATA),$(CURDIR)/$(DATA))
-endif
+FERCOMPANION_DATA := $(DATA)
+complete = $(if $(filter /% ~%,$($1)),$($1),$(CURDIR)/$($1))
+$(foreach folder,FERCOMPANION_DATA FERCOMPANION_RESULTS FERCOMPANION_CACHE,\
+  $(if $($(folder)),$(eval export $(folder) := $(call complete,$(folder)))))
 
 .PHONY: help setup reproduce figures test lab notebooks doctor landmarks sweep demo-faces facenet
 .PHONY: clean distclean

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections import Counter
 from dataclasses import replace
+from tarfile import TarError
 
 from . import packs, plans, runs, siblings
 from .data import NAMES, DataError, load_faces
@@ -25,12 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (DataError, ValueError, FloatingPointError) as error:
-        print(f"fercompanion {options.command}: {error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
         return 0
+    except (DataError, ValueError, FloatingPointError, OSError, TarError) as error:
+        print(f"fercompanion {options.command}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nstopped; finished epochs are kept: the same command goes on from there", file=sys.stderr)
         return 130
@@ -108,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
         "--pack",
         metavar="FOLDER",
         help="also put each finished run, without weights, into tar files of at most 16 MB there; "
-        "tar xf in the repository's root unpacks them",
+        "tar xf in the repository's root unpacks them (heat maps need weights: run notebook 05 first, where they are)",
     )
 
     sub = command("predict", predict, "tell the expression of the faces in photos")
@@ -140,6 +141,8 @@ def doctor(options) -> int:
 def landmarks(options) -> int:
     from .landmarks import STAGES, find_landmarks
 
+    if options.batch_size < 1:
+        raise DataError(f"--batch-size {options.batch_size}: expected 1 or more")
     faces = load_faces(options.data, options.root)
     found = find_landmarks(faces, batch_size=options.batch_size)
     print(f"{faces.name}: {len(found)} faces, {100 * found.detected.mean():.1f} % found by MTCNN")
@@ -233,7 +236,12 @@ def sweep(options) -> int:
     missing = [run for run in wanted if runs.find(run, plan.name) is None]
     print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(wanted) - len(missing)} archived")
     forbidden = runs.is_set("FERCOMPANION_NO_TRAINING")
-    expected = expected_seconds(missing, options.workers) if options.estimate and not forbidden else {}
+    expected = {}
+    if options.estimate and not forbidden:
+        try:
+            expected = expected_seconds(missing, options.workers)
+        except RuntimeError as error:  # such as a GPU's memory
+            print(f"no estimate ({str(error).splitlines()[0]})", file=sys.stderr)
     for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in missing).items():
         own = sum(s for run, s in expected.items() if run.where.parent == where)
         print(f"  {where}  {number} x {epochs} epochs{f', {spoken(own)}' * bool(expected)}")
@@ -249,15 +257,14 @@ def sweep(options) -> int:
     if options.dry_run:
         return 0
 
-    def keep(run: runs.Run) -> None:
+    def keep(*finished: runs.Run) -> None:
         if options.pack:
             try:
-                packs.pack([run], plan.name, options.pack)
-            except OSError as error:  # the run itself is archived
+                packs.pack(finished, plan.name, options.pack)
+            except (OSError, TarError) as error:  # the runs themselves are archived
                 print(f"{options.pack}: not packed ({error}); the next sweep tries again", file=sys.stderr)
 
-    if options.pack:
-        packs.pack(wanted, plan.name, options.pack)
+    keep(*wanted)
     done = runs.complete(wanted, plan.name, options.root, keep, options.workers)
     print(f"{len(done)} of {len(wanted)} runs are in {runs.results_folder(plan.name)}")
     return int(len(done) < len(wanted))
@@ -276,6 +283,7 @@ def expected_seconds(missing: list[runs.Run], workers: int | None) -> dict[runs.
         return {run: seconds(run) for run in tqdm(missing, "timing a step of each network", leave=False)}
     finally:
         torch.set_num_threads(threads)
+        torch.cuda.empty_cache()  # the workers' now
 
 
 def predict(options) -> int:

@@ -384,10 +384,7 @@ def heat(archive: Archive) -> Judgement:
     each = [c[np.isfinite(c)] for c in change]
     mean = np.array([c.mean() for c in each])
     # Of several seeds their own scatter counts, of one that of its images, which knows nothing of other seeds.
-    error = mean.std(ddof=1) if len(mean) > 1 else each[0].std(ddof=1)
-    half = float(stats.t.ppf(0.975, len(mean) - 1 or len(each[0]) - 1) * error)
-    half /= np.sqrt(len(mean) if len(mean) > 1 else len(each[0]))
-    e = Estimate(float(mean.mean()), float(mean.mean()) - half, float(mean.mean()) + half)
+    e = evaluate.mean_interval(mean if len(mean) > 1 else each[0])
     p = normal_p(e) if len(mean) > 1 else float(stats.wilcoxon(each[0]).pvalue)
     e = Effect("share of heat in key regions, LKRNet − VGG19", NONE, e, p, len(mean))
     pairs = sum(map(len, each))
@@ -447,11 +444,15 @@ def level(
 def seed_level(t: Tested, low: float, high: float, **told) -> Judgement:
     """An accuracy: the images stay and the seeds vary, since the paper's test set is this one."""
     values = 100 * t.hits().mean(1)
-    mean = Estimate(float(values.mean()), NONE, NONE)
-    if len(values) > 1:
-        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-        mean = Estimate(mean.value, mean.value - float(half), mean.value + float(half))
-    return level(t, values, mean, low, high, test="mean over seeds, t-interval, within 1 point", **told)
+    return level(
+        t,
+        values,
+        evaluate.mean_interval(values),
+        low,
+        high,
+        test="mean over seeds, t-interval, within 1 point",
+        **told,
+    )
 
 
 def vgg19_level(archive: Archive) -> Judgement:
@@ -599,6 +600,6 @@ CLAIMS = (
     Claim("K2", "triplet loss > softmax", under_an_image),
     Claim("K3", "ResNet-10 > ResNet-18", beats("kim", "kim-softmax > kim-resnet18", "kim > kim-resnet18")),
     Claim("K4", "random occlusion makes robust to occlusion", robust),
-    Claim("K5", "random frames measure new people (0: they do)", unseen_people),
+    Claim("K5", "random frames score as new people do", unseen_people),
 )  # fmt: skip
 """L1-L13, D1-D6, M1-M6, K1-K5, in the papers' order."""

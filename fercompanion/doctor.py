@@ -164,7 +164,7 @@ def machine() -> str:
 
         parts.append(f"torch {torch.__version__}")
         if torch.cuda.is_available():
-            bf16 = "yes" if torch.cuda.is_bf16_supported() else "no"
+            bf16 = "yes" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
             parts.append(f"cuda {torch.cuda.get_device_name()} (bf16 {bf16})")
         else:
             parts.append("cuda no")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from .runs import Result
+from .runs import Result, save_arrays
 from .train import draw_triplets
 
 
@@ -63,6 +63,6 @@ def _kept(
     if not path.is_file():
         if result.embedding is None:
             return None
-        np.savez_compressed(path, **{name: made(result.embedding.astype(np.float32)).astype(np.float16)})
+        save_arrays(path, **{name: made(result.embedding.astype(np.float32)).astype(np.float16)})
     with np.load(path, allow_pickle=False) as f:
         return f[name].astype(np.float32)

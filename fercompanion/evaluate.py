@@ -19,6 +19,17 @@ class Estimate:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
+def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Estimate:
+    """Mean of independent values with Student's t-interval; of fewer than two without one (nan)."""
+    from scipy.stats import t
+
+    n, mean = len(values), float(np.mean(values))
+    half = (
+        float(t.ppf(0.5 + confidence / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+    )
+    return Estimate(mean, mean - half, mean + half)
+
+
 def accuracy(hits: np.ndarray, confidence: float = 0.95) -> Estimate:
     """Accuracy in per cent with Wilson's interval.
 
@@ -187,7 +198,8 @@ def distances(embedding: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     -------
     dict
         "intra": mean squared distance of two images of a class; "inter": of two of different classes;
-        "ratio": inter / intra; "silhouette": scikit-learn's, Euclidean.
+        "ratio": inter / intra; "silhouette": scikit-learn's, Euclidean.  nan where there are no such images, as in a
+        fold of one class.
     """
     from sklearn.metrics import silhouette_score
 
@@ -200,13 +212,15 @@ def distances(embedding: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         members = unit[labels == k]
         same_dot += float(members.sum(0) @ members.sum(0)) - len(members)
         same_pairs += len(members) * (len(members) - 1)
-    other_dot = float(total @ total) - n - same_dot
-    intra, inter = 2 - 2 * same_dot / same_pairs, 2 - 2 * other_dot / (n * (n - 1) - same_pairs)
+    other_dot, other_pairs = float(total @ total) - n - same_dot, n * (n - 1) - same_pairs
+    nan, classes = float("nan"), len(np.unique(labels))
+    intra = 2 - 2 * same_dot / same_pairs if same_pairs else nan
+    inter = 2 - 2 * other_dot / other_pairs if other_pairs else nan
     return {
         "intra": intra,
         "inter": inter,
-        "ratio": inter / intra if intra > 1e-9 else float("nan"),
-        "silhouette": float(silhouette_score(unit, labels)),
+        "ratio": inter / intra if intra > 1e-9 else nan,
+        "silhouette": float(silhouette_score(unit, labels)) if 1 < classes < n else nan,
     }
 
 

@@ -16,7 +16,7 @@ from .models import build_model
 from .predict import gather, make_masks, to_stack
 from .recipes import Recipe
 from .regions import key_region_mask
-from .runs import Result, stored_recipe
+from .runs import Result, save_arrays, stored_recipe
 
 
 class OneInput(nn.Module):
@@ -146,7 +146,7 @@ def cam_summary(result: Result, faces: Faces | None, landmarks: Landmarks | None
         model = trained_model(recipe, result.weights(), len(faces.classes))
         cams, _ = grad_cam(model, recipe, faces, landmarks, rows)
         even = np.ones_like(cams[:1]).repeat(len(cams), 0)
-        np.savez_compressed(
+        save_arrays(
             path,
             means=class_means(cams, faces.labels[rows], len(faces.classes)).astype(np.float16),
             mass=mass_in_regions(cams, landmarks, rows, alpha=recipe.region_alpha).astype(np.float32),

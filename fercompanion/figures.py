@@ -9,11 +9,11 @@ from textwrap import fill
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageChops
+from PIL import Image
 
 from .arithmetic import exponential_slopes
 from .augment import black_blocks, centre_crop, random_crop, random_flip
-from .data import Faces
+from .data import DataError, Faces
 from .landmarks import Landmarks
 from .recipes import ARMS
 from .regions import key_region_mask
@@ -89,25 +89,51 @@ def save(
 
 
 def reduced(picture: Image.Image) -> Image.Image:
-    """A picture in 256 colours, a mostly gray one in 64: half the size or less, and no difference to the eye."""
+    """A picture in 256 colours, a mostly grey one in 96: half the size or less, and no difference to the eye.
+
+    In a mostly grey one the few coloured pixels have 32 colours to themselves: else those of a legend become one.
+    """
     picture = picture.convert("RGB")
-    red, green, blue = picture.split()
-    brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    chroma = ImageChops.difference(brightest, ImageChops.darker(ImageChops.darker(red, green), blue))
-    coloured = sum(chroma.histogram()[16:]) / (picture.width * picture.height)
-    colours = 64 if coloured < 0.03 else 256
-    return picture.quantize(colours, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
+    pixels = np.asarray(picture).reshape(-1, 3)
+    coloured = np.ptp(pixels, axis=1) > 15
+    parts = [(pixels, 256)]
+    if coloured.mean() < 0.03:
+        parts = [(pixels[~coloured], 64), (pixels[coloured], 32)]
+    palette = []
+    for some, colours in parts:
+        if len(some):
+            best = Image.fromarray(some[None]).quantize(colours, Image.Quantize.MEDIANCUT, kmeans=2)
+            palette += best.getpalette()
+    # Exactly the nearest: PIL's own search looks up two bits a channel too coarsely, and white turns grey.
+    palette = np.array(palette, np.int32).reshape(-1, 3)
+    values, place = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
+    values = np.stack([values >> 16, values >> 8 & 255, values & 255], -1)
+    nearest = np.concatenate(
+        [
+            ((v[:, None] - palette) ** 2).sum(-1).argmin(1)
+            for v in np.array_split(values, len(values) // 4096 + 1)
+        ]
+    )
+    small = Image.fromarray(nearest.astype(np.uint8)[place].reshape(picture.height, picture.width))
+    small.putpalette(palette.astype(np.uint8).tobytes())
+    return small
 
 
 def class_rows(faces: Faces, per_class: int, rng: np.random.Generator, allowed=None) -> np.ndarray:
-    """Random image indices (K, per_class), a row a class."""
-    pool = np.arange(len(faces)) if allowed is None else allowed
-    return np.stack(
-        [
-            rng.choice(pool[faces.labels[pool] == k], per_class, replace=False)
-            for k in range(len(faces.classes))
-        ]
-    )
+    """Random image indices (K, per_class), a row a class; of a class with fewer images some stand twice.
+
+    Raises
+    ------
+    DataError
+        A class has no image.
+    """
+    pool, rows = np.arange(len(faces)) if allowed is None else allowed, []
+    for k, name in enumerate(faces.classes):
+        own = pool[faces.labels[pool] == k]
+        if not len(own):
+            raise DataError(f"{faces.name}: no image shows {name}; `make doctor` tells what is missing")
+        rows.append(rng.choice(own, per_class, replace=len(own) < per_class))
+    return np.stack(rows)
 
 
 def face_grid(faces: Faces, rows: np.ndarray, title: str, axes) -> None:
@@ -143,7 +169,7 @@ def key_regions(faces: Faces, landmarks: Landmarks, rows: np.ndarray, alpha: flo
 
 
 def picture_rows(rows: dict[str, np.ndarray], titles: Sequence[str], limits=(0, 255)):
-    """Rows of small gray pictures, one row a step and one column an example.
+    """Rows of small grey pictures, one row a step and one column an example.
 
     Parameters
     ----------
@@ -351,7 +377,7 @@ def confusions(matrices: dict[str, np.ndarray], classes: tuple[str, ...]):
             ax.text(
                 j,
                 i,
-                f"{share[i, j]:.0f}",
+                f"{int(share[i, j] + 0.5)}",  # halves up, as in the tables
                 ha="center",
                 va="center",
                 fontsize=8,
@@ -379,8 +405,8 @@ def heatmaps(images: np.ndarray, cams: dict[str, np.ndarray], titles: list[str])
     figure, axes = plt.subplots(
         1 + len(cams), len(images), figsize=(1.1 * len(images), 1.15 * (1 + len(cams)) + 0.3)
     )
-    gray = np.repeat((images / 255).astype(np.float32)[..., None], 3, -1)
-    for column, image in enumerate(gray):
+    grey = np.repeat((images / 255).astype(np.float32)[..., None], 3, -1)
+    for column, image in enumerate(grey):
         axes[0, column].imshow(image)
         axes[0, column].set_title(titles[column], fontsize=8)
         for row, maps in enumerate(cams.values(), 1):
@@ -821,7 +847,7 @@ def claims(judgements):
     ax.minorticks_off()
     ax.axvspan(-4, 4, fc="0.965", lw=0, zorder=0)
     ax.set_xlabel(
-        "first minus second, percentage points; even within ±4 (gray), logarithmic beyond\n"
+        "first minus second, percentage points; even within ±4 (grey), logarithmic beyond\n"
         "not drawn: levels, arithmetic"
     )
     left.set(xlim=(-1, 1), ylim=(n - 0.4, -0.6))

@@ -118,6 +118,7 @@ def find_landmarks(
         known.update(_read(file))
     todo = _first_of_each(digests, known)
     if len(todo):
+        _write(path, known)  # a folder that cannot be written is found out now, and not after 4,096 faces
         mtcnn = _mtcnn(detector)
         with tqdm(total=len(todo), desc=f"MTCNN on {faces.name}", unit="face", mininterval=1.0) as bar:
             for start in range(0, len(todo), 4096):
@@ -277,7 +278,7 @@ def _detect_batch(images: np.ndarray, mtcnn, scale: int, pad: int) -> list:
     try:
         found = mtcnn.detect(np.stack(prepared), landmarks=True)
     except (RuntimeError, ValueError, IndexError) as error:
-        if "out of memory" in str(error):
+        if _of_the_device(error):
             raise
         # the cascade raises when no image of the batch yields a candidate box
         if len(images) == 1:
@@ -296,6 +297,11 @@ def _detect_batch(images: np.ndarray, mtcnn, scale: int, pad: int) -> list:
         best = np.lexsort((-size.round(3), -scores))[0]  # highest probability, of equals the largest
         result.append(tuple(_to_pixels(v[best], scale, pad) for v in (boxes, points)))
     return result
+
+
+def _of_the_device(error: Exception) -> bool:
+    """Whether an error tells of a GPU, its memory or its libraries, and nothing of faces."""
+    return any(word in str(error).lower() for word in ("cuda", "cudnn", "cublas", "hip ", "out of memory"))
 
 
 def _to_pixels(xy, scale: int, pad: int) -> np.ndarray:
@@ -326,7 +332,9 @@ def find_all(photo: np.ndarray, detector: Detector = Detector()) -> list[tuple[n
         prepared = np.pad(photo, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
         try:
             boxes, _, points = mtcnn.detect(prepared[None], landmarks=True)
-        except (RuntimeError, ValueError, IndexError):  # no candidate box at all
+        except (RuntimeError, ValueError, IndexError) as error:  # no candidate box at all
+            if _of_the_device(error):
+                raise
             continue
         if boxes[0] is not None and len(boxes[0]):
             return [

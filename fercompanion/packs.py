@@ -1,6 +1,7 @@
 """Packs: finished runs as tar files small enough to carry from one machine to another, without weights.
 
-The embeddings that figures show are in them; what is drawn of these is made where the packs are unpacked.
+The embeddings that figures show are in them; what is drawn of these is made where the packs are unpacked.  Heat maps
+need weights: run notebook 05 where the weights are, before packing, and they travel too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from .runs import Run, find, results_folder
 LIMIT = 16_000_000
 """Largest size of a pack in bytes."""
 KEPT = ("history.csv", "predictions.npz", "run.json")
+DRAWN = ("cam.npz", "umap.npz", "triplets.npz")
+"""What notebooks keep beside a run, where they were run on the machine that trained it."""
 
 
 def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: int = LIMIT) -> list[Path]:
@@ -48,8 +51,8 @@ def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: in
         if where in packed or find(run, profile) is None:
             continue
         files = [results_folder(profile) / run.where / kept for kept in KEPT]
-        embedding = files[0].with_name("embedding.npy")
-        files += [embedding] * (drawn(run) and embedding.is_file())
+        more = (*DRAWN, *["embedding.npy"] * drawn(run))
+        files += [f for name in more if (f := files[0].with_name(name)).is_file()]
         # Two headers and the filling of the last block a file, and of the last record of all.
         size = sum(f.stat().st_size + 2048 for f in files) + tarfile.RECORDSIZE
         if not packs or packs[-1].stat().st_size + size > limit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from .data import DataError
 from .explain import recipe_of, trained_model
 from .landmarks import Detector, find_all
 from .regions import key_region_mask
-from .runs import Result
+from .runs import Result, read_info
 
 LARGEST = 1600
 """Photos are reduced to this many pixels on the longer side before detection."""
@@ -61,14 +60,17 @@ def load_run(folder: str | Path) -> Result:
         raise DataError(
             f"{folder}: no finished run here; train one: python -m fercompanion sweep --profile demo"
         )
-    return Result(json.loads(path.read_text()), path.parent)
+    return Result(read_info(path), path.parent)
 
 
 def read_photo(path: str | Path) -> Image.Image:
     """A photo, turned upright, RGB, at most `LARGEST` pixels long."""
     try:
         with Image.open(path) as opened:
-            photo = ImageOps.exif_transpose(opened).convert("RGB")
+            photo = ImageOps.exif_transpose(opened)
+            if photo.mode.startswith("I;16"):  # 16 bits a pixel, of which convert() keeps the wrong 8
+                photo = Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
+            photo = photo.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
@@ -93,10 +95,13 @@ def read_expressions(path: str | Path, folder: str | Path = SHIPPED) -> list[Fac
     Raises
     ------
     DataError
-        The file is no image, no face is found in it, or the run is missing.
+        The file is no image, no face is found in it, or the run is missing or cannot be asked.
     """
     result = load_run(folder)
     recipe, classes = recipe_of(result), result.info["classes"]
+    if not recipe.cross_entropy or recipe.faces != "original":
+        how = "enlarged faces" if recipe.cross_entropy else "its nearest training faces, which are not kept"
+        raise DataError(f"{folder}: {recipe.name} answers by {how}; choose the run of another arm")
     model = trained_model(recipe, result.weights(), len(classes))
     photo = read_photo(path)
     found = find_all(np.asarray(photo), Detector())
@@ -122,7 +127,7 @@ def cut_out(photo: Image.Image, box: np.ndarray, room: float = 0.1) -> tuple[np.
 
     Returns
     -------
-    image : uint8 (48, 48), gray.
+    image : uint8 (48, 48), grey.
     corner : float (2,), x and y of its top-left corner in the photo.
     scale : pixels of the cut-out per pixel of the photo.
     """

@@ -302,8 +302,10 @@ def literal_runs(plan: Profile) -> list[Run]:
 
 def long_runs(plan: Profile) -> list[Run]:
     """Runs in the wild by the same recipe for `long_epochs`."""
+    if not plan.long_epochs:
+        return []
     recipe = replace(plan.recipe, name="long", epochs=plan.long_epochs)
-    return [Run(arm(recipe, a), plan.wild) for a in LONG_ARMS if plan.long_epochs]
+    return [Run(arm(recipe, a), plan.wild) for a in LONG_ARMS]
 
 
 def lab_runs(plan: Profile, protocols: tuple[str, ...] | None = None) -> list[Run]:

@@ -44,7 +44,11 @@ def this_machine(device: str | None = None, bf16: bool | None = None) -> Machine
     """The accelerator if there is one, else the CPU; both arguments overrule."""
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if bf16 is None:
-        bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_multiplies_bf16()
+        bf16 = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device.type == "cuda"
+            else cpu_multiplies_bf16()
+        )
     return Machine(device, bool(bf16))
 
 

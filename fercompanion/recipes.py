@@ -17,6 +17,18 @@ def _sibling(default, about: str):
     return field(default=default, metadata={"source": f"not in the paper; {about}", "sibling": True})
 
 
+CHOICES = {
+    "faces": ("original", "bicubic", "srgan", "srgan-small"),
+    "mask": ("none", "regions", "shuffled", "mean"),
+    "metric": ("triplet", "exponential", "center"),
+    "triplets": ("none", "batch", "epoch"),
+    "optimizer": ("sgd", "adam", "adamax"),
+    "schedule": ("step", "cosine", "constant"),
+    "select": ("accuracy", "loss"),
+}
+"""What fields of a `Recipe` may be."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All that decides a training run but data, protocol and seed.
@@ -96,6 +108,27 @@ class Recipe:
     # evaluation beside centre crop and TenCrop
     knn: bool = _sibling(False, "DNNRL; also classify the embeddings by k-NN")
     test_occluded: bool = _sibling(False, "Kim et al.; also test on occluded faces")
+
+    def __post_init__(self):
+        """Refuse what cannot be trained, and misspelt choices that would silently mean another recipe.
+
+        Raises
+        ------
+        ValueError
+            Names the field, its value, and what it may be.
+        """
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose {', '.join(choices)}")
+        for name in ("epochs", "batch_size", "decay_every", "crop"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
+        if self.width <= 0:
+            raise ValueError(f"width={self.width}: expected more than 0")
+        if max(self.crop, self.size) > self.canvas:
+            raise ValueError(f"crop={self.crop}, size={self.size}: larger than the canvas of {self.canvas}")
+        if self.lam and self.metric != "center" and self.triplets == "none":
+            raise ValueError(f"triplets='none': {self.metric} loss with lam={self.lam} needs batch or epoch")
 
     def model_options(self) -> dict:
         """Arguments of `models.build_model` beside name and number of classes: the fields that the network takes."""

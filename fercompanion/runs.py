@@ -10,6 +10,7 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -97,16 +98,22 @@ class Result:
         Raises
         ------
         DataError
-            They were not kept (they are never archived).
+            They were not kept (they are never archived), or their file is damaged.
         """
         path = self.folder / "weights.safetensors"
         if not path.is_file():
             raise DataError(
                 f"{path}: no weights here (archives hold none); train the run anew with RETRAIN=1"
             )
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise DataError(
+                f"{path}: damaged ({error}); delete the folder, and the run is trained anew"
+            ) from None
 
 
 def results_folder(profile: str) -> Path:
@@ -134,7 +141,7 @@ def find(run: Run, profile: str) -> Result | None:
     path = results_folder(profile) / run.where / "run.json"
     if not path.is_file():
         return None
-    info = json.loads(path.read_text())
+    info = read_info(path)
     known = asdict(stored_recipe(info))
     other = [k for k, v in asdict(run.recipe).items() if known[k] != v]
     if other:
@@ -143,6 +150,20 @@ def find(run: Run, profile: str) -> Result | None:
             "or train into a folder of its own with RETRAIN=1"
         )
     return Result(info, path.parent)
+
+
+def read_info(path: Path) -> dict:
+    """The content of a run.json.
+
+    Raises
+    ------
+    DataError
+        The file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); delete it, and the run is trained anew") from None
 
 
 def stored_recipe(info: dict) -> Recipe:
@@ -217,9 +238,11 @@ def _train(
     finished: Callable[[Run], object],
     workers: int | None,
 ) -> None:
-    """Train runs one after the other, or side by side; one that fails is named, and the others go on."""
-    import torch
+    """Train runs one after the other, or side by side; one that fails is named, and the others go on.
 
+    A run that takes its process with it, most often because memory ran out, breaks the whole pool: then what is left
+    is trained one at a time, so that the culprit is known, tried once more, and left out.
+    """
     workers = side_by_side(len(missing), workers)
     if workers == 1:
         for number, run in enumerate(missing, 1):
@@ -234,31 +257,50 @@ def _train(
             if run.recipe.mask != "none":
                 _landmarks(run.dataset, root or None)
             ready.append(run)
+    from .progress import tqdm
+
+    with tqdm(total=len(ready), desc=f"{profile}: {workers} at a time", unit="run") as bar:
+        left = _train_side_by_side(ready, profile, root, finished, workers, bar)
+        if left:
+            said = (
+                "a training process died, most often because memory ran out: going on with one run at a time"
+            )
+            print(said, file=sys.stderr, flush=True)
+        while left:
+            culprit, left = left[0], _train_side_by_side(left, profile, root, finished, 1, bar)
+            if left and left[0] != culprit:
+                continue
+            if left:
+                print(f"{culprit}: failed (its process died)", file=sys.stderr, flush=True)
+                left = left[1:]
+
+
+def _train_side_by_side(
+    runs: list[Run], profile: str, root: str | None, finished: Callable[[Run], object], workers: int, bar
+) -> list[Run]:
+    """Train runs in processes of their own; returns those that are left if one of the processes dies."""
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
-    from .progress import tqdm
+    import torch
 
     start = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _start_worker}
     threads = max(1, torch.get_num_threads() // workers)
-    with (
-        tqdm(total=len(ready), desc=f"{profile}: {workers} at a time", unit="run") as bar,
-        ProcessPoolExecutor(workers, **start, initargs=(threads,)) as pool,
-    ):
-        jobs = {pool.submit(train_run, run, profile, root): run for run in ready}
+    left = dict.fromkeys(runs)
+    with ProcessPoolExecutor(workers, **start, initargs=(threads,)) as pool:
+        jobs = {pool.submit(train_run, run, profile, root): run for run in runs}
         try:
             for job in as_completed(jobs):
                 with _named_if_it_fails(jobs[job]):
                     job.result()
                     finished(jobs[job])
+                del left[jobs[job]]
                 bar.update()
         except BrokenProcessPool:
-            message = (
-                "a training process died, most often because memory ran out; the next sweep goes on from here"
-            )
-            print(message, file=sys.stderr, flush=True)
+            pass
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    return list(left)
 
 
 @contextmanager
@@ -283,6 +325,8 @@ def _start_worker(threads: int) -> None:
 
     torch.set_num_threads(threads)
     train.BAR_LINE = multiprocessing.current_process()._identity[-1]
+    if torch.cuda.is_available():  # of several GPUs each worker takes the next
+        torch.cuda.set_device((train.BAR_LINE - 1) % torch.cuda.device_count())
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -293,17 +337,28 @@ def _end_with_parent() -> None:
 
 
 def train_run(run: Run, profile: str, root: str | None = None, label: str = "", machine=None) -> Result:
-    """Train, evaluate and archive one run; run.json is written last, so a folder without it is not a run."""
+    """Train, evaluate and archive one run; run.json is written last, so a folder without it is not a run.
+
+    A run that another process has finished by now is read.
+    """
     from .evaluate import distances
     from .protocols import parts
     from .train import CHECKPOINT, fit
 
     folder = results_folder(profile) / run.where
+    if (found := find(run, profile)) is not None:
+        return found
     made_with = environment()
     faces = _faces(run.dataset, root or None)
     who = parts(faces, run.protocol, run.fold, run.n_folds)
     marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root or None)
     shown = _shown(run.dataset, root or None, run.recipe.faces)
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(
+        dir=folder
+    ).close()  # a folder that cannot be written is found out before the training
+    for drawn in ("cam.npz", "umap.npz", "triplets.npz"):  # of another network that lay here
+        (folder / drawn).unlink(missing_ok=True)
     fitted = fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
     # Half precision halves the archive; all metrics are computed from what is kept.
     arrays = {k: v.astype(np.float16) if "logits" in k else v for k, v in fitted["predictions"].items()}
@@ -324,7 +379,7 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     embedding = arrays.pop("test_embedding")
     np.save(folder / "embedding.npy", embedding)
     _save_weights(folder / "weights.safetensors", fitted["state"])
-    np.savez_compressed(folder / "predictions.npz", **arrays)
+    save_arrays(folder / "predictions.npz", **arrays)
     _write_history(folder / "history.csv", fitted["history"])
     info = {
         "recipe": asdict(run.recipe),
@@ -462,7 +517,15 @@ def _write_history(path: Path, history: list[dict]) -> None:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
+def save_arrays(path: Path, **arrays) -> None:
+    """A compressed .npz, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as f:
+        np.savez_compressed(f, **arrays)
+    os.replace(temporary, path)
+
+
 def _write_json(path: Path, data: dict) -> None:
-    temporary = path.with_suffix(".part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(data, indent=1) + "\n")
     os.replace(temporary, path)

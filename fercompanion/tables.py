@@ -13,7 +13,7 @@ from . import evaluate, protocols
 from .data import DataError, clean_mask, load_faces
 from .papers import ACCURACIES, METHODS, published, published_gains, published_recalls
 from .plans import arm_of
-from .runs import Result, Run, results_folder
+from .runs import Result, Run, results_folder, save_arrays
 from .siblings import sibling_arm
 
 TITLES = {
@@ -464,12 +464,12 @@ def resolvable(n: int, discordant: float, power: float = 0.8, level: float = 0.0
     return float((norm.ppf(1 - level / 2) + norm.ppf(power)) * 100 * np.sqrt(discordant / n))
 
 
-def gray_neighbours(
+def grey_neighbours(
     profile: str, dataset: str, root: str | None = None
 ) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """k-NN on the gray values themselves, k chosen on PublicTest: the floor of DNNRL's Table 2.
+    """k-NN on the grey values themselves, k chosen on PublicTest: the floor of DNNRL's Table 2.
 
-    Kept as ``gray-neighbours.npz`` beside the data set's runs, so that it can be printed without the images.
+    Kept as ``grey-neighbours.npz`` beside the data set's runs, so that it can be printed without the images.
 
     Returns
     -------
@@ -477,19 +477,19 @@ def gray_neighbours(
         bool (1, n) hits on PrivateTest, bool (n,) whether an image has no exact copy in Training, and k.  None where
         they were not kept and the data set is not on this machine.
     """
-    path = results_folder(profile) / dataset / "gray-neighbours.npz"
+    path = results_folder(profile) / dataset / "grey-neighbours.npz"
     if not path.is_file():
         try:
             faces = load_faces(dataset, root or None)
         except DataError:
             return None
         rows = [faces.where(split) for split in ("Training", "PublicTest", "PrivateTest")]
-        gray = [faces.images[r].reshape(len(r), -1).astype(np.float32) for r in rows]
+        grey = [faces.images[r].reshape(len(r), -1).astype(np.float32) for r in rows]
         labels, classes = [faces.labels[r] for r in rows], len(faces.classes)
-        k = evaluate.best_k(gray[0], labels[0], gray[1], labels[1], classes)
-        predicted = evaluate.neighbour_logits(gray[0], labels[0], gray[2], k, classes).argmax(1)
+        k = evaluate.best_k(grey[0], labels[0], grey[1], labels[1], classes)
+        predicted = evaluate.neighbour_logits(grey[0], labels[0], grey[2], k, classes).argmax(1)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, hits=predicted == labels[2], clean=clean_mask(faces)[rows[2]], k=k)
+        save_arrays(path, hits=predicted == labels[2], clean=clean_mask(faces)[rows[2]], k=k)
     with np.load(path, allow_pickle=False) as f:
         return f["hits"][None], f["clean"], int(f["k"])
 

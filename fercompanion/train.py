@@ -388,10 +388,18 @@ def _copy(model) -> dict:
 
 def _save(path: Path, state: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     torch.save(state, temporary)
     os.replace(temporary, path)
 
 
 def _load(path: Path, device) -> dict | None:
-    return torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # unpickling damaged bytes raises whatever they happen to ask for
+        said = str(error).split("\n")[0]
+        raise DataError(f"{path}: damaged ({said}); delete it, and the run starts anew") from None

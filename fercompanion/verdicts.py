@@ -193,6 +193,8 @@ def settled(judgement: Judgement, tested: Sequence[Tested]) -> Judgement:
     if not (lacks := shortfall(tested)):
         return judgement
     needs = "PROFILE=paper" + (" with ImageNet's weights for model B" if "random weights" in lacks else "")
+    if "times" in judgement.needs:
+        needs += f"; by these runs {judgement.needs}"
     return replace(judgement, verdict=OPEN, why=f"{lacks}; {judgement.why}", needs=needs, p=NONE)
 
 

@@ -223,3 +223,19 @@ def test_signs_are_flipped_by_cluster():
     assert evaluate.sign_flip(hits, hits, clusters) == 1
     mixed = np.repeat([[1, 0, 1, 0, 1, 0]], 5).reshape(5, 6).T.reshape(1, 30).astype(bool)
     assert evaluate.sign_flip(mixed, ~mixed, clusters) == 1
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0]])
+def test_distances_of_a_fold_that_has_no_pairs(labels):
+    """Of one person's single expression there is nothing between classes; the rest is told."""
+    found = evaluate.distances(np.eye(3)[: len(labels)], np.array(labels))
+    assert np.isnan(found["silhouette"]) and np.isnan(found["ratio"])
+    assert np.isfinite(found["intra"]) == (labels == [0, 0, 0]) and np.isfinite(found["inter"]) == (
+        len(set(labels)) > 1
+    )
+
+
+def test_the_mean_of_few_values_has_students_interval():
+    e = evaluate.mean_interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert (e.value, e.high - e.value) == pytest.approx((3.0, 2.776 * np.sqrt(2.5 / 5)), rel=1e-3)
+    assert np.isnan(evaluate.mean_interval(np.array([7.0])).low)

@@ -332,3 +332,11 @@ def test_splits_as_rows():
     assert (row.protocol, row.fold, row.n_test) == ("random", 1, 20)
     assert (row.clean, row.occluded) == pytest.approx((95, 90))
     assert len(tables.by_split({})) == 0
+
+
+def test_the_grid_is_exact_whatever_the_network_computes_in():
+    """In bfloat16 the identity would move pixels by a thirtieth of one, and a small zoom not at all."""
+    x = batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = sample(x, torch.tensor(IDENTITY).view(1, 2, 3).expand(len(x), -1, -1))
+    torch.testing.assert_close(seen, x, rtol=0, atol=1e-4)

@@ -354,3 +354,18 @@ def test_a_cache_of_pixels_is_read_as_one_of_grid_steps(cached, faces, no_detect
     np.testing.assert_array_equal(again.points, marks.points)
     np.testing.assert_array_equal(again.boxes, marks.boxes)
     assert again.points.dtype == marks.points.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "call", [lambda m: landmarks._detect_batch(np.zeros((4, 48, 48), np.uint8), m, 1, 0), None]
+)
+def test_a_fault_of_the_gpu_is_no_face_that_is_missing(monkeypatch, call):
+    """Else the median face would stand for every face, and be kept."""
+
+    class Broken:
+        def detect(self, *_, **__):
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(landmarks, "_mtcnn", lambda _: Broken())
+    with pytest.raises(RuntimeError, match="launch failure"):
+        call(Broken()) if call else landmarks.find_all(np.zeros((60, 60, 3), np.uint8))

@@ -1,6 +1,7 @@
 """Recipes: the paper's printed numbers, the learning rate over time, sources and arms."""
 
 import json
+import re
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -153,8 +154,13 @@ def test_lambda_0_in_the_batch_is_baseline_1():
 
 
 def test_changes_come_last():
-    recipe = arm(PAPER, "baseline1", epochs=3, lam=0.7)
-    assert (recipe.epochs, recipe.lam, recipe.name, recipe.model) == (3, 0.7, "paper-baseline1", "baseline1")
+    recipe = arm(PAPER, "lkrnet-lambda0.1", epochs=3, lam=0.7)
+    assert (recipe.epochs, recipe.lam, recipe.name, recipe.model) == (
+        3,
+        0.7,
+        "paper-lkrnet-lambda0.1",
+        "lkrnet",
+    )
     assert (PAPER.epochs, PAPER.lam) == (250, 0.2)
 
 
@@ -163,3 +169,20 @@ def test_unknown_names():
         arm(PAPER, "lkrnet-lambda9")
     with pytest.raises(TypeError, match="epoch_number"):
         arm(PAPER, "lkrnet", epoch_number=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schedule": "constnat"}, "schedule='constnat': choose step, cosine, constant"),
+        ({"select": "los"}, "choose accuracy, loss"),
+        ({"epochs": 0}, "epochs=0: expected 1 or more"),
+        ({"width": 0.0}, "width=0.0"),
+        ({"crop": 60}, "crop=60, size=48: larger than the canvas of 48"),
+        ({"triplets": "none"}, "needs batch or epoch"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(changes, words):
+    """A misspelt schedule would silently train by another one."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        replace(PAPER, **changes)

@@ -1,15 +1,18 @@
 """The network that comes with the package: safe to load, small, and its card says what its predictions say."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from fercompanion.data import load_faces
+from fercompanion.data import DataError, load_faces
 from fercompanion.explain import recipe_of, trained_model
-from fercompanion.photo import SHIPPED, load_run, read_expressions
+from fercompanion.photo import SHIPPED, load_run, read_expressions, read_photo
 from fercompanion.predict import predict, this_machine, to_stack
 from fercompanion.runs import ROOT
 
@@ -62,3 +65,24 @@ def test_rounding_the_weights_changed_nothing_to_speak_of():
     if faces.sha256 != info["data_sha256"]:
         pytest.skip("another copy of FER2013")
     assert read_all(faces, "tencrop") == pytest.approx(info["metrics"]["test_tencrop"], abs=0.2)
+
+
+@pytest.mark.parametrize("change", [{"cross_entropy": 0.0}, {"faces": "bicubic"}])
+def test_a_run_that_answers_otherwise_is_not_asked(demo, tmp_path, change):
+    """DNNRL's classifier is never trained: what it said would be noise."""
+    shutil.copytree(SHIPPED, tmp_path / "run")
+    info = json.loads((SHIPPED / "run.json").read_text())
+    info["recipe"] |= change
+    (tmp_path / "run" / "run.json").write_text(json.dumps(info))
+    Image.fromarray(demo.images[0]).save(tmp_path / "face.png")
+    with pytest.raises(DataError, match="choose the run of another arm"):
+        read_expressions(tmp_path / "face.png", tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(DataError, match="run.json: damaged"):
+        read_expressions(tmp_path / "face.png", tmp_path / "run")
+
+
+def test_a_photo_of_16_bits_is_not_burnt_out(demo, tmp_path):
+    face = demo.images[0]
+    Image.fromarray(face.astype(np.uint16) * 257).save(tmp_path / "face.png")
+    np.testing.assert_array_equal(np.asarray(read_photo(tmp_path / "face.png"))[..., 0], face)

@@ -630,3 +630,34 @@ def test_logits_of_public_test_are_kept_where_an_ensemble_chooses_its_weight(fac
             assert arrays["valid_predicted_tencrop"].dtype == np.uint8
             with pytest.raises(DataError, match="valid: no logits"):
                 tested()
+
+
+def test_a_damaged_checkpoint_is_named(faces, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"half a")
+    with pytest.raises(DataError, match="checkpoint.pt: damaged .*delete it"):
+        tiny_fit(tiny(OURS, "vgg19"), tmp_path, faces=faces)
+
+
+def test_a_folder_that_cannot_be_written_stops_the_run_before_it_starts(small_demo, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FERCOMPANION_RESULTS", str(tmp_path / "file"))
+    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("it was trained"))
+    with pytest.raises(OSError, match="file"):
+        runs.train_run(RUN, "test")
+
+
+def test_a_run_that_takes_its_process_along_does_not_end_the_sweep(tmp_path, monkeypatch, capsys):
+    """The others are trained one at a time, and the culprit is named."""
+    monkeypatch.setattr(runs, "train_run", die_of_seed_1)
+    monkeypatch.setattr(runs, "_shown", lambda *_: None)
+    todo = [replace(RUN, recipe=replace(RUN.recipe, mask="none"), seed=seed) for seed in range(3)]
+    finished = []
+    runs._train(todo, str(tmp_path), None, finished.append, 2)
+    assert sorted(run.seed for run in finished) == [0, 2]
+    assert f"{todo[1]}: failed (its process died)" in capsys.readouterr().err
+
+
+def die_of_seed_1(run, folder, root):
+    """Stands for `runs.train_run` in a process of its own."""
+    if run.seed == 1:
+        os._exit(9)

@@ -5,7 +5,7 @@ for new outputs. A kernel works in its notebook's folder, as it does in JupyterL
 
     python tools/run_notebooks.py                           all notebooks, with their own parameters
     python tools/run_notebooks.py --profile paper-cpu       all notebooks, with the runs of that profile
-    python tools/run_notebooks.py notebooks/03_*.ipynb -p seed=1 -p "arms=['vgg19', 'lkrnet']"
+    python tools/run_notebooks.py notebooks/00_*.ipynb -p network=paper-cpu -p photo=/folder/me.jpg
     python tools/run_notebooks.py --in-place                new outputs for the committed notebooks
 
 It ends with a table, and with status 0 only if every notebook ran through to its last cell: 1 if one failed,
@@ -55,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     folder = "in-place" if options.in_place else options.profile or "defaults"
     out = (options.out or ROOT / "build" / "notebooks" / folder).resolve()
     out.mkdir(parents=True, exist_ok=True)
+    for name in ("FERCOMPANION_DATA", "FERCOMPANION_RESULTS", "FERCOMPANION_CACHE"):
+        if os.environ.get(name):  # a kernel works in its notebook's folder
+            os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it warns of is in our lines
 
     rows = []
@@ -130,7 +133,8 @@ def put_back(path: Path, executed: Path) -> None:
     for cell, done in zip(notebook.cells, copy.cells, strict=True):
         if cell.cell_type == "code":
             cell.execution_count = done.execution_count
-            cell.outputs = [_smaller(_numbered(_without_paths(output), numbers)) for output in done.outputs]
+            kept = [output for output in done.outputs if output.get("name") != "stderr"]  # progress bars
+            cell.outputs = [_smaller(_numbered(_without_paths(output), numbers)) for output in kept]
     temporary = path.with_name(f".{path.name}.new")
     nbformat.write(notebook, temporary)
     os.replace(temporary, path)
@@ -229,9 +233,11 @@ def _assignment(text: str) -> tuple[str, object]:
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
     try:
-        return name, ast.literal_eval(value)
+        value = ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return name, value
+    # papermill would write a tuple or a set as the string of itself
+    return name, list(value) if isinstance(value, (tuple, set)) else value
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

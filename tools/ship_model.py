@@ -27,7 +27,7 @@ from fercompanion.tables import TITLES
 
 LARGEST = 8e6
 CARD = """\
-# Model card: expressions on 48 × 48 gray faces
+# Model card: expressions on 48 × 48 grey faces
 
 | | |
 |---|---|

@@ -128,13 +128,13 @@ WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies 
 
 
 def dnnrl_block(plan: plans.Profile) -> str:
-    """DNNRL's Table 2, with the floor of gray values and the softmax network's own features under k-NN."""
+    """DNNRL's Table 2, with the floor of grey values and the softmax network's own features under k-NN."""
     tested = tables.by_arm(runs.find_all(plans.dnnrl_runs(plan), PROFILE))
     printed, rows = published_accuracies("DNNRL", "Table 2"), []
-    if floor := tables.gray_neighbours(PROFILE, plan.wild):
+    if floor := tables.grey_neighbours(PROFILE, plan.wild):
         hits, clean, k = floor
         own = [tables.mean_accuracy(hits), "", tables.mean_accuracy(hits[:, clean])]
-        rows.append([f"gray values (k-NN, k = {k})", "–", *own, f"{hits.size:,}", "0"])
+        rows.append([f"grey values (k-NN, k = {k})", "–", *own, f"{hits.size:,}", "0"])
     arms = [*ACCURACIES["DNNRL"].items(), ("", "dnnrl-unclamped")]
     for method, arm in arms:
         t = tested.get(arm)

@@ -77,9 +77,13 @@ class SpatialTransformer(nn.Module):
 
 
 def sample(image: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Grid generator and sampler: images (B, C, H, W) seen through affine maps (B, 2, 3)."""
-    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    """Grid generator and sampler: images (B, C, H, W) seen through affine maps (B, 2, 3).
+
+    In float32 whatever the network computes in: bfloat16 knows where a pixel lies to a fifth of one.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        grid = F.affine_grid(theta.float(), list(image.shape), align_corners=False)
+    return F.grid_sample(image.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 class Kim(nn.Module):
