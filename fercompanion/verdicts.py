@@ -167,7 +167,8 @@ def conclude(
     needs = "more runs" if verdict == OPEN else ""
     power = [(e.resolvable / e.published) ** 2 for e in deciding if e.verdict == OPEN and e.published > 0]
     if needs and power and max(power) > 1:
-        needs = f"{max(power):.2g} times the images or runs, to find what is printed"
+        times = f"{max(power):.1f}" if max(power) < 10 else f"{max(power):.0f}"
+        needs = f"{times} times the images or runs, to find what is printed"
     told = {"ours": shown(effects), "protocol": setting(tested[0], view)} | told
     why = "; ".join(e.why for e in deciding)
     return settled(
@@ -194,7 +195,7 @@ def settled(judgement: Judgement, tested: Sequence[Tested]) -> Judgement:
         return judgement
     needs = "PROFILE=paper" + (" with ImageNet's weights for model B" if "random weights" in lacks else "")
     if "times" in judgement.needs:
-        needs += f"; by these runs {judgement.needs}"
+        needs += f"; were its interval as wide: {judgement.needs}"
     return replace(judgement, verdict=OPEN, why=f"{lacks}; {judgement.why}", needs=needs, p=NONE)
 
 
