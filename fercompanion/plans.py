@@ -220,7 +220,6 @@ PROFILES = {
             "ckplus",
             _SHORT,
             _NARROW,
-            arms=(*FACTORIAL, "lkrnet-lambda0.4", *MASK_CONTROLS),
             lab_folds=5,
             long_epochs=28,
             small=True,
@@ -239,7 +238,10 @@ PROFILES = {
                     "liu-b-48": {"epochs": 3},
                 },
                 kim_first={"random": 5, "sequence": 2, "subject": 2},
-                kim_printed={"kim": {"random": 5, "sequence": 1, "subject": 5}},
+                kim_printed={
+                    "kim": {"random": 5, "sequence": 1, "subject": 5},
+                    "kim-no-occlusion": {"subject": 2},
+                },
             ),
         ),
         Profile(
