@@ -26,6 +26,12 @@ def canonical_eyes(size: int = 48) -> np.ndarray:
     return (np.array(EYES) + 0.5) * size / 48 - 0.5
 
 
+def roll(points: np.ndarray) -> np.ndarray:
+    """Degrees by which the line of the eyes leans, (N,); points are landmarks (N, 5, 2)."""
+    x, y = (points[:, 1] - points[:, 0]).T
+    return np.degrees(np.arctan2(y, x))
+
+
 def align(faces: Faces, landmarks: Landmarks, size: int = 48) -> np.ndarray:
     """All faces with level eyes at `canonical_eyes`.
 

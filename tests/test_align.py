@@ -6,19 +6,13 @@ import numpy as np
 import pytest
 from conftest import few, true_landmarks
 
-from fercompanion.align import EYES, align, aligned_points, canonical_eyes
+from fercompanion.align import EYES, align, aligned_points, canonical_eyes, roll
 from fercompanion.landmarks import Landmarks
 
 
 @pytest.fixture(scope="module")
 def faces(demo):
     return few(demo, Training=70)
-
-
-def roll(points):
-    """Angle of the line through the eyes, degrees."""
-    x, y = (points[:, 1] - points[:, 0]).T
-    return np.degrees(np.arctan2(y, x))
 
 
 def dots(points, side=48, sigma=1.2):

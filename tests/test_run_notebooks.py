@@ -107,6 +107,7 @@ def test_in_place_changes_outputs_only_and_only_after_success(notebook, run, mon
         "good.ipynb",
         "import sys, warnings\nprint('/somewhere/fercompanion/results', sys.prefix + '/lib')",
         "warnings.warn('look here')",
+        "print(' 50%|███  | 1/2', file=sys.stderr)",
     )
     bad = notebook("bad.ipynb", "1 / 0")
     before, failing = nbformat.read(good, as_version=4), Path(bad).read_text()
@@ -114,7 +115,7 @@ def test_in_place_changes_outputs_only_and_only_after_success(notebook, run, mon
     assert (status, len(err)) == (1, 1)
     assert Path(bad).read_text() == failing
     after = nbformat.read(good, as_version=4)
-    assert [cell.get("execution_count") for cell in after.cells] == [None, 1, 2, 3]
+    assert [cell.get("execution_count") for cell in after.cells] == [None, 1, 2, 3, 4]
     texts = [output.text for cell in after.cells for output in cell.get("outputs", [])]
     assert texts[0] == "results ~/.venv/lib\n"
     assert texts[1].startswith("cell.py:1: UserWarning: look here")

@@ -133,7 +133,8 @@ def put_back(path: Path, executed: Path) -> None:
     for cell, done in zip(notebook.cells, copy.cells, strict=True):
         if cell.cell_type == "code":
             cell.execution_count = done.execution_count
-            kept = [output for output in done.outputs if output.get("name") != "stderr"]  # progress bars
+            bars = [re.search(r"\d%\|", output.get("text", "")) for output in done.outputs]
+            kept = [output for output, bar in zip(done.outputs, bars, strict=True) if not bar]
             cell.outputs = [_smaller(_numbered(_without_paths(output), numbers)) for output in kept]
     temporary = path.with_name(f".{path.name}.new")
     nbformat.write(notebook, temporary)
