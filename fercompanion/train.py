@@ -388,7 +388,7 @@ def _copy(model) -> dict:
 
 def _save(path: Path, state: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_suffix(".part")
     torch.save(state, temporary)
     os.replace(temporary, path)
 

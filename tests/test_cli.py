@@ -73,7 +73,7 @@ def test_plans_start_with_one_seed_of_every_arm(name):
 def test_dry_run_trains_nothing_and_tells_the_time(capsys, tmp_path):
     code, out, _ = run(capsys, "sweep", "--profile", "demo", "--dry-run")
     assert code == 0 and "0 archived" in out and not (tmp_path / "results").exists()
-    assert re.search(r"about [\d.]+ (s|min|h) on this machine", out)
+    assert re.search(r"about (\d+ (s|min)|\d+\.\d h) on this machine", out)
 
 
 def test_a_part_of_the_plan(capsys):
