@@ -13,7 +13,7 @@ from .augment import centre_crop, centre_view
 from .data import Faces
 from .landmarks import Landmarks
 from .models import build_model
-from .predict import gather, make_masks, to_stack
+from .predict import gather, make_masks, this_machine, to_stack
 from .recipes import Recipe
 from .regions import key_region_mask
 from .runs import Result, save_arrays, stored_recipe
@@ -80,21 +80,22 @@ def grad_cam(
         if recipe.mask == "none"
         else make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, faces.where("Training"))[rows]
     )
-    image, mask = to_stack(faces.images[rows], masks, "cpu")
-    seen = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
+    device = this_machine().device
+    image, mask = to_stack(faces.images[rows], masks, device)
+    seen = copy.deepcopy(model).float().to(device).eval().requires_grad_(False)
     layer = seen.trunk[block - 1]
     # No `with`: on leaving, the package's context manager swallows IndexError.
     cam = GradCAM(model=OneInput(seen), target_layers=[layer])
     list(layer.parameters())[-1].requires_grad_(True)  # gradients end in the map, not in the image
     cams, predicted = [], []
     try:
-        for part in torch.arange(len(rows)).split(batch_size):
+        for part in torch.arange(len(rows), device=device).split(batch_size):
             stack = centre_crop(gather(image, mask, part), recipe.crop)
             cams.append(cam(stack, targets=None))  # of the winning class
             predicted.append(cam.outputs.argmax(1))
     finally:
         cam.activations_and_grads.release()
-    return np.concatenate(cams).astype(np.float32), torch.cat(predicted).numpy()
+    return np.concatenate(cams).astype(np.float32), torch.cat(predicted).cpu().numpy()
 
 
 def mass_in_regions(
