@@ -49,7 +49,8 @@ def triplet_distances(result: Result, seed: int = 0) -> np.ndarray | None:
     def drawn(x: np.ndarray) -> np.ndarray:
         torch.manual_seed(seed)
         labels = torch.as_tensor(result.predictions["test_labels"]).long()
-        a, p, n = draw_triplets(torch.arange(len(x)), labels, None, "batch")[1]
+        *triplets, real = draw_triplets(torch.arange(len(x)), labels, None, "batch")[1]
+        a, p, n = (t[real] for t in triplets)
         return ((x[a] - x[n]) ** 2).sum(1) - ((x[a] - x[p]) ** 2).sum(1)
 
     return _kept(result, "triplets.npz", "d", drawn)

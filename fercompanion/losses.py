@@ -8,7 +8,11 @@ from torch import nn
 
 
 def triplet_loss(
-    anchor: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, margin: float
+    anchor: torch.Tensor,
+    positive: torch.Tensor,
+    negative: torch.Tensor,
+    margin: float,
+    real: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean over triplets of ``max(|a - p|^2 - |a - n|^2 + margin, 0)`` (LKRNet Eq. 9).
 
@@ -17,6 +21,7 @@ def triplet_loss(
     anchor, positive, negative : (T, D) float tensors
         Embeddings; row i of the three is one triplet.
     margin : the paper's alpha in Eqs. 8 and 9, here named apart from the regions' alpha.
+    real : bool (T,), which triplets count; all if omitted.
 
     Returns
     -------
@@ -24,7 +29,7 @@ def triplet_loss(
         Squared Euclidean distances, and the mean over *all* T triplets, violated or not; 0 for T = 0.
     """
     gap = (anchor - positive).square().sum(-1) - (anchor - negative).square().sum(-1)
-    return F.relu(gap + margin).sum() / max(len(gap), 1)
+    return _mean(F.relu(gap + margin), real)
 
 
 def exponential_triplet_loss(
@@ -34,6 +39,7 @@ def exponential_triplet_loss(
     alpha: float = 0.2,
     gamma: float = 0.0,
     clamp: bool = True,
+    real: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean over triplets of ``exp(-alpha max(D - gamma, 0))``, D = |a - n|^2 - |a - p|^2 (DNNRL Eqs. 1-4).
 
@@ -47,6 +53,7 @@ def exponential_triplet_loss(
     alpha, gamma : the paper's trade-off and learning margin.
     clamp : as printed, a triplet with D <= gamma has no gradient.  Without the clamp the loss goes on to rise
         for such triplets, so that the hardest weigh most, as the paper says of its loss.
+    real : bool (T,), which triplets count; all if omitted.
 
     Returns
     -------
@@ -54,7 +61,14 @@ def exponential_triplet_loss(
         The mean over all T triplets; 0 for T = 0.
     """
     gap = (anchor - negative).square().sum(-1) - (anchor - positive).square().sum(-1) - gamma
-    return torch.exp(-alpha * (F.relu(gap) if clamp else gap)).sum() / max(len(gap), 1)
+    return _mean(torch.exp(-alpha * (F.relu(gap) if clamp else gap)), real)
+
+
+def _mean(terms: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
+    """Mean of those terms (T,) that count; 0 if none does.  How many is not asked of a GPU, which would have to wait."""
+    if real is None:
+        return terms.sum() / max(len(terms), 1)
+    return (terms * real).sum() / real.sum().clamp(min=1)
 
 
 class CenterLoss(nn.Module):
@@ -117,7 +131,8 @@ class TrainingLoss(nn.Module):
         ----------
         output : `models.Output` of B images
         labels : int64 (B,)
-        triplets : three int64 (T,) tensors of rows in the batch (anchors, positives, negatives), or None
+        triplets : three int64 (T,) tensors of rows in the batch (anchors, positives, negatives) and bool (T,), which of
+            them count; or None
         """
         r, loss = self.recipe, 0.0
         if r.cross_entropy:
@@ -131,7 +146,10 @@ class TrainingLoss(nn.Module):
         embedding = output.embedding.float()
         if self.center is not None:
             return loss + r.lam * self.center(embedding, labels)
-        three = [F.embedding(rows, embedding) for rows in triplets]
+        *rows, real = triplets
+        anchor, positive, negative = (F.embedding(row, embedding) for row in rows)
         if r.metric == "exponential":
-            return loss + r.lam * exponential_triplet_loss(*three, r.alpha, r.gamma, r.clamp)
-        return loss + r.lam * triplet_loss(*three, r.margin)
+            return loss + r.lam * exponential_triplet_loss(
+                anchor, positive, negative, r.alpha, r.gamma, r.clamp, real
+            )
+        return loss + r.lam * triplet_loss(anchor, positive, negative, r.margin, real)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ CHECKPOINT_SECONDS = 20.0
 """Least time between two checkpoints: on a GPU an epoch takes little longer than to write one (300 MB for VGG19)."""
 BAR_LINE = None
 """Line of the progress bar, where several runs train side by side."""
+LAUNCHED = 3
+"""Steps on a GPU before one is recorded."""
 BANK = 4096
 """About how many training images k-NN searches for the accuracies of the history."""
 
@@ -90,11 +93,13 @@ def fit(
     history, best, factor, resumed = [], None, 1.0, done is not None
     if done:
         model.load_state_dict(done["model"])
-        optimizer.load_state_dict(done["optimizer"])
+        rates = optimizer.state_dict()["param_groups"]  # what they hold, the recipe says
+        optimizer.load_state_dict(done["optimizer"] | {"param_groups": rates})
         criterion.load_state_dict(done["criterion"])
         history, best, factor = done["history"], done["best"], done["factor"]
 
     train = torch.as_tensor(parts.train, device=machine.device)
+    step = make_step(model, optimizer, criterion, recipe, image, mask, labels, train, machine)
     saved, kept = len(history), time.perf_counter()
 
     def save() -> None:
@@ -109,9 +114,9 @@ def fit(
         start = time.perf_counter()
         torch.manual_seed(_mix(seed, epoch + 1))
         title = f"{label or recipe.name} epoch {epoch + 1}/{recipe.epochs}"
-        row = train_epoch(
-            model, optimizer, criterion, recipe, epoch, image, mask, labels, train, machine, title, factor
-        )
+        model.train()
+        criterion.train()
+        row = train_epoch(step, optimizer, recipe, epoch, labels, train, title, factor)
         trained = time.perf_counter() - start
         names, rows = ("valid_accuracy", "test_accuracy"), (parts.valid, parts.test)
         found = _accuracies(model, image, mask, faces.labels, parts.train, rows, machine, recipe)
@@ -125,7 +130,7 @@ def fit(
             best = {"epoch": epoch + 1, "score": score, "model": _copy(model)}
         elif select_by_loss and recipe.rollback and -score > -best["score"] * (1 + recipe.rollback):
             model.load_state_dict(best["model"])
-            optimizer.state.clear()
+            _forget(optimizer)
             factor = max(factor * recipe.decay, recipe.lr_floor / recipe.lr)
         if time.perf_counter() - kept >= CHECKPOINT_SECONDS:
             save()
@@ -159,22 +164,16 @@ def fit(
 
 
 def train_epoch(
-    model,
+    step: Callable,
     optimizer,
-    criterion,
     recipe: Recipe,
     epoch: int,
-    image,
-    mask,
-    labels,
-    train,
-    machine: Machine,
+    labels: torch.Tensor,
+    train: torch.Tensor,
     label: str,
     factor: float = 1.0,
 ) -> dict:
     """One pass over the training images; returns lr, mean loss and accuracy on the transformed images."""
-    model.train()
-    criterion.train()
     if recipe.balanced:  # as many anchors as images, every class equally often
         weight = 1 / torch.bincount(labels[train]).clamp(min=1)[labels[train]].double()
         anchors = train[torch.multinomial(weight, len(train), replacement=True)]
@@ -186,11 +185,8 @@ def train_epoch(
     with tqdm(batches, label, unit="batch", leave=False, mininterval=2.0, position=BAR_LINE) as bar:
         for number, rows in enumerate(bar):
             lr = recipe.learning_rate(epoch + number / len(batches)) * factor
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            loss, hit = train_step(
-                model, optimizer, criterion, recipe, image, mask, labels, train, rows, machine
-            )
+            _set_rate(optimizer, lr)
+            loss, hit = step(rows)
             total = total + loss
             hits = hits + hit.sum()
             seen += len(hit)
@@ -204,8 +200,47 @@ def train_epoch(
     return {"lr": lr, "loss": loss, "train_accuracy": accuracy}
 
 
+def make_step(
+    model, optimizer, criterion, recipe: Recipe, image, mask, labels, train, machine: Machine
+) -> Callable:
+    """`train_step` as a function of its anchors, int64 (B,); on a GPU recorded once, then replayed.
+
+    VGG19 needs some 700 kernels a step, which a processor takes longer to launch than a GPU to run: on an H200
+    a step of 256 images took 12 ms launched and MEASURED replayed.  A record (a CUDA graph) reads and writes fixed places, so from
+    its first step on weights, gradients and what the optimiser keeps stay where they are, the learning rate lies on the
+    device, and all batches have one size.  The loss and hits it returns are overwritten by the next step.
+    """
+    step = partial(train_step, model, optimizer, criterion, recipe, image, mask, labels, train, machine)
+    if machine.device.type != "cuda":
+        return step
+    stream = torch.cuda.Stream()
+    kept = _by_class(labels, train)  # what a record reads must not be freed before it
+    graph, still, found, launched = torch.cuda.CUDAGraph(), None, None, 0
+
+    def replayed(rows: torch.Tensor):
+        nonlocal still, found, launched, kept
+        if launched < LAUNCHED:
+            launched += (
+                1  # a step like all others, in which libraries choose algorithms and the optimiser its places
+            )
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                made = step(rows)
+            torch.cuda.current_stream().wait_stream(stream)
+            return made
+        if still is None:
+            still = rows.clone()
+            with torch.cuda.graph(graph, stream=stream):
+                found = step(still)
+        still.copy_(rows)
+        graph.replay()
+        return found
+
+    return replayed
+
+
 def train_step(
-    model, optimizer, criterion, recipe: Recipe, image, mask, labels, train, rows, machine: Machine
+    model, optimizer, criterion, recipe: Recipe, image, mask, labels, train, machine: Machine, rows
 ):
     """One step with the anchors `rows` of the training images `train`; returns the loss and hits bool (B,) or (3B,)."""
     rows, triplets = draw_triplets(rows, labels, train, recipe.triplets)
@@ -234,21 +269,28 @@ def draw_triplets(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor,
     Returns
     -------
     rows : int64 (B,) or (3B,)
-    triplets : three int64 (T,) tensors of positions in `rows` (anchors, positives, negatives), or None
+    triplets : three int64 (B,) tensors of positions in `rows` (anchors, positives, negatives) and bool (B,), which
+        of them are triplets: an anchor without a partner in its batch makes none.  Or None
     """
     if how == "none":
         return rows, None
+    anchor = torch.arange(len(rows), device=rows.device)
     if how == "epoch":
         rows = torch.cat([rows, *_partners(rows, labels, train)])
-        return rows, torch.arange(len(rows), device=rows.device).chunk(3)
+        return rows, (
+            anchor,
+            anchor + len(anchor),
+            anchor + 2 * len(anchor),
+            torch.ones_like(anchor, dtype=torch.bool),
+        )
     if how != "batch":
         raise ValueError(f"triplets={how!r}: choose none, batch or epoch")
     same = labels[rows, None] == labels[None, rows]
     lot = torch.rand(same.shape, device=rows.device)
     positive = (lot * same.fill_diagonal_(False)).max(1)
     negative = (lot * (labels[rows, None] != labels[None, rows])).max(1)
-    anchor = torch.nonzero((positive.values > 0) & (negative.values > 0))[:, 0]
-    return rows, (anchor, positive.indices[anchor], negative.indices[anchor])
+    real = (positive.values > 0) & (negative.values > 0)
+    return rows, (anchor, positive.indices, negative.indices, real)
 
 
 def _partners(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor):
@@ -278,16 +320,33 @@ def _by_class(labels: torch.Tensor, train: torch.Tensor):
 
 
 def make_optimizer(model, recipe: Recipe):
-    """The recipe's optimiser over all parameters."""
-    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    """The recipe's optimiser over all parameters; on a GPU one whose step can be recorded, see `make_step`."""
+    device = next(model.parameters()).device
+    gpu = device.type == "cuda"
+    common = {"lr": torch.tensor(recipe.lr, device=device) if gpu else recipe.lr}
+    common |= {"weight_decay": recipe.weight_decay}
     if recipe.optimizer == "sgd":
         momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
         return torch.optim.SGD(model.parameters(), **common, **momentum, fused=True)
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), **common, fused=True)
-    if recipe.optimizer == "adamax":
-        return torch.optim.Adamax(model.parameters(), **common)
-    raise ValueError(f"optimizer={recipe.optimizer!r}: choose sgd, adam or adamax")
+        return torch.optim.Adam(model.parameters(), **common, fused=True, capturable=gpu)
+    return torch.optim.Adamax(model.parameters(), **common, capturable=gpu)
+
+
+def _forget(optimizer) -> None:
+    """As if it had made no step yet; its tensors stay in their places, see `make_step`."""
+    for state in optimizer.state.values():
+        for kept in state.values():
+            if kept is not None:
+                kept.zero_()
+
+
+def _set_rate(optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)  # in its place, where a recorded step reads it
+        else:
+            group["lr"] = lr
 
 
 def _look(model, image, mask, rows, machine: Machine, recipe: Recipe, view: str = "centre"):

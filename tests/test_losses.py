@@ -133,6 +133,7 @@ def test_equations_5_to_9_composed(lam, smoothing):
     """Branches are summed, triplets averaged; cross-entropy over a triplet's images is Eq. 6 over 3."""
     output, labels = two_branches()
     triplets = torch.arange(12).chunk(3)
+    some = (*(torch.cat([t, t[:1]]) for t in triplets), torch.arange(5) < 4)  # the fifth does not count
     b, e = (
         [v.detach().numpy().astype(float) for v in output.branches],
         output.embedding.detach().double().numpy(),
@@ -142,7 +143,7 @@ def test_equations_5_to_9_composed(lam, smoothing):
         cross = sum(naive_cross_entropy(logits[r], labels[r].item(), smoothing) for logits in b for r in rows)
         x, p, n = e[list(rows)]
         total += cross / 3 + lam * max(((x - p) ** 2).sum() - ((x - n) ** 2).sum() + 0.2, 0)
-    got = total_loss(output, labels, triplets, options(lam=lam, label_smoothing=smoothing))
+    got = total_loss(output, labels, some, options(lam=lam, label_smoothing=smoothing))
     assert got.item() == pytest.approx(total / 4, rel=1e-6)
 
 
@@ -160,15 +161,16 @@ def test_label_smoothing_costs_a_sure_classifier():
 def test_lambda_0_is_baseline_1_to_the_bit(base):
     """In value and in every gradient; the triplets and even broken embeddings have no say."""
     output, labels = two_branches()
+    triplets = (*torch.arange(12).chunk(3), torch.ones(4, dtype=torch.bool))
     expected = total_loss(output, labels, None, arm(base, "baseline1"))
     broken = output._replace(embedding=output.embedding * torch.nan)
-    got = total_loss(broken, labels, torch.arange(12).chunk(3), arm(base, "lkrnet-lambda0"))
+    got = total_loss(broken, labels, triplets, arm(base, "lkrnet-lambda0"))
     assert torch.equal(got, expected)
     for left, right in zip(
         torch.autograd.grad(got, output.branches), torch.autograd.grad(expected, output.branches), strict=True
     ):
         assert torch.equal(left, right)
-    with_triplets = total_loss(output, labels, torch.arange(12).chunk(3), arm(base, "lkrnet"))
+    with_triplets = total_loss(output, labels, triplets, arm(base, "lkrnet"))
     assert with_triplets > expected
 
 
@@ -185,7 +187,7 @@ def test_gradient_has_the_same_bits_on_several_threads():
     embedding = torch.nn.functional.normalize(torch.randn(128, 256, generator=g), dim=1)
     logits, labels = torch.zeros(128, 7), torch.zeros(128, dtype=torch.long)
     anchor = torch.arange(128)
-    triplets = anchor, torch.zeros_like(anchor), anchor.roll(1)
+    triplets = anchor, torch.zeros_like(anchor), anchor.roll(1), torch.ones(128, dtype=torch.bool)
     seen, threads = set(), torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -23,6 +23,7 @@ from torchvision.transforms.functional import ten_crop
 
 from fercompanion import runs, tables, train
 from fercompanion.data import DataError, load_faces
+from fercompanion.losses import TrainingLoss
 from fercompanion.models import build_model
 from fercompanion.predict import CROPS, Machine, make_masks, predict, this_machine, to_stack
 from fercompanion.protocols import parts
@@ -80,7 +81,8 @@ def test_triplets_are_triplets(crowd, how):
         chosen = training[torch.randperm(40)[:16]]
         rows, triplets = train.draw_triplets(chosen, labels, training, how)
         assert torch.equal(rows[:16], chosen) and len(rows) == (16 if how == "batch" else 48)
-        anchor, positive, negative = (rows[t] for t in triplets)
+        *triplets, real = triplets
+        anchor, positive, negative = (rows[t[real]] for t in triplets)
         assert (labels[anchor] == labels[positive]).all() and (anchor != positive).all()
         assert (labels[anchor] != labels[negative]).all()
         assert set(rows.tolist()) <= set(training.tolist())
@@ -104,7 +106,7 @@ def test_batch_without_a_partner_has_no_triplets(chosen):
     """All of one class, or one of each: nothing to compare, and that is no error."""
     labels = torch.tensor([0, 0, 0, 1])
     rows, triplets = train.draw_triplets(torch.tensor(chosen), labels, torch.arange(4), "batch")
-    assert [len(t) for t in triplets] == [0, 0, 0]
+    assert not triplets[3].any()
 
 
 @pytest.mark.parametrize("how", ["batch", "epoch"])
@@ -116,6 +118,8 @@ def test_partners_are_drawn_evenly(crowd, how):
     draws = 2000
     for _ in range(draws):
         rows, triplets = train.draw_triplets(training, labels, training, how)
+        *triplets, real = triplets
+        assert real.all()
         anchor, positive, negative = (rows[t] for t in triplets)
         positives[anchor, positive] += 1
         negatives[anchor, negative] += 1
@@ -129,6 +133,31 @@ def test_partners_are_drawn_evenly(crowd, how):
         # An anchor that draws itself may hand its share to one neighbour, but not more.
         share = positives[anchor, same] / draws * (len(same) + 1)
         assert 0.5 < share.min() and share.sort().values[-2] < 1.6 and share.max() < 2.6
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="steps are recorded on a GPU alone")
+@pytest.mark.parametrize("triplets, optimizer", [("batch", "sgd"), ("epoch", "adam"), ("epoch", "adamax")])
+def test_recorded_steps_are_launched_ones(triplets, optimizer):
+    """To the bit, with seeds and learning rates set between them."""
+    recipe = arm(OURS, "lkrnet", triplets=triplets, optimizer=optimizer, width=0.25, batch_size=32)
+    machine, rows = this_machine(), torch.arange(96, device="cuda")
+    torch.backends.cudnn.deterministic = True
+    ends = []
+    for record in (False, True):
+        torch.manual_seed(0)
+        model = build_model(recipe.model, 7, **recipe.model_options()).cuda().train()
+        optimizer = train.make_optimizer(model, recipe)
+        image = torch.randint(256, (96, 1, 48, 48), dtype=torch.uint8, device="cuda")
+        mask, criterion = torch.rand(image.shape, device="cuda"), TrainingLoss(recipe, 7, 256).cuda()
+        setting = (model, optimizer, criterion, recipe, image, mask, rows % 7, rows, machine)
+        step = train.make_step(*setting) if record else partial(train.train_step, *setting)
+        losses = []
+        for number in range(8):
+            torch.manual_seed(number)
+            train._set_rate(optimizer, 1e-3 * (number + 1))
+            losses.append(step(torch.randperm(96, device="cuda")[:32])[0].clone())
+        ends.append([*losses, *model.state_dict().values()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 
 # --- the same bits --------------------------------------------------------------------------------
