@@ -197,8 +197,7 @@ def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Seq
 def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: bool) -> Effect:
     """One arm minus another, each with its view ("" for the group's)."""
     first, other = tested[a[0]], tested[b[0]]
-    views = (replace(t, logits={"own": t.logits[x[1] or VIEWS[group]]}) for t, x in ((first, a), (other, b)))
-    hits, others = tables.paired(*views, crops="own")
+    hits, others = tables.paired(first, other, crops=[view or VIEWS[group] for _, view in (a, b)])
     title = f"{TITLES[a[0]]} − {TITLES[b[0]]}{', k-NN' * (b[1] == 'knn')}"
     units = first.subject if group in ("lab", "kim") else first.index
     runs = len(set(first.folds)) * (1 if group == "kim" else len(hits))

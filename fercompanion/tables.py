@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -61,6 +61,8 @@ PAIRS = (
 """Comparisons of Sect. 4.3.4, and those of the controls."""
 
 NOT_RUN = "not run"
+VIEWS = ("centre", "tencrop", "knn", "occluded")
+"""How faces are looked at: the middle, ten crops, by k-NN on the middle, with a black rectangle in it."""
 FEWEST = 5
 """Runs, or splits, from which on their own scatter is trusted."""
 
@@ -73,9 +75,10 @@ class Tested:
     ----------
     index : int (n,), rows of the data set, ascending.
     labels, clean, subject : (n,).
-    logits : view ("centre", "tencrop", and where recorded "knn", "occluded") -> float (S, n, K).
+    logits : view ("centre", "tencrop", and where recorded "knn", "occluded") -> float (S, n, K), where they were kept.
     results : the runs, fold after fold within a seed.
     seeds : the seeds, in the order of the first axis of `logits`.
+    classes : view -> int (S, n), the classes that were named, where the logits were not kept.
     """
 
     index: np.ndarray
@@ -85,10 +88,11 @@ class Tested:
     logits: dict[str, np.ndarray]
     results: tuple[Result, ...]
     seeds: tuple[int, ...]
+    classes: dict[str, np.ndarray] = field(default_factory=dict)
 
     def predicted(self, crops: str = "tencrop") -> np.ndarray:
         """int (S, n), the class with the largest logit."""
-        return self.logits[crops].argmax(-1)
+        return self.logits[crops].argmax(-1) if crops in self.logits else self.classes[crops]
 
     def hits(self, crops: str = "tencrop") -> np.ndarray:
         """bool (S, n)."""
@@ -140,27 +144,25 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
 
 
 def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
-    columns, logits, views = {}, {}, ("centre", "tencrop", "knn", "occluded")
+    columns, kept = {}, {}
+    names = [f"{kind}_{v}" for kind in ("logits", "predicted") for v in VIEWS]
     for fold_results in seeds.values():
         arrays = [r.predictions for r in fold_results]
         joined = {
             k: np.concatenate([a[f"{part}_{k}"] for a in arrays])
-            for k in ("index", "labels", "clean", "subject", *(f"logits_{v}" for v in views))
+            for k in ("index", "labels", "clean", "subject", *names)
             if f"{part}_{k}" in arrays[0]
         }
         order = np.argsort(joined["index"], kind="stable")
         columns = {k: joined[k][order] for k in ("index", "labels", "clean", "subject")}
-        for view in views:
-            if f"logits_{view}" in joined:
-                logits.setdefault(view, []).append(joined[f"logits_{view}"][order])
-    if not logits:
-        raise DataError(f"{part}: no logits are archived for these images; the predicted classes are")
-    return Tested(
-        **columns,
-        logits={k: np.stack(v) for k, v in logits.items()},
-        results=tuple(r for fold in seeds.values() for r in fold),
-        seeds=tuple(seeds),
+        for name in joined.keys() & set(names):
+            kept.setdefault(name, []).append(joined[name][order])
+    logits, classes = (
+        {v: np.stack(kept[f"{kind}_{v}"]) for v in VIEWS if f"{kind}_{v}" in kept}
+        for kind in ("logits", "predicted")
     )
+    results = tuple(r for fold in seeds.values() for r in fold)
+    return Tested(**columns, logits=logits, results=results, seeds=tuple(seeds), classes=classes)
 
 
 def fused(
@@ -199,14 +201,14 @@ def fused(
             if view in part[first].logits
         }
         results = part[first].results + part[second].results
-        pair.append(replace(part[first], logits=logits, results=results, seeds=seeds))
+        pair.append(replace(part[first], logits=logits, classes={}, results=results, seeds=seeds))
     return *pair, weights
 
 
 def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
     """Several arms as one network: the mean of their softmaxes, each with the same weight, so that nothing is chosen.
 
-    Seeds are those that all arms have.
+    Seeds are those that all arms have, and views those of which all kept their logits.
 
     Raises
     ------
@@ -224,18 +226,25 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
     logits = {
         view: logsumexp([log_softmax(t.logits[view][[t.seeds.index(s) for s in seeds]], -1) for t in own], 0)
         - np.log(len(own))
-        for view in ("centre", "tencrop")
+        for view in VIEWS
+        if all(view in t.logits for t in own)
     }
-    return replace(own[0], logits=logits, results=sum((t.results for t in own), ()), seeds=seeds)
+    return replace(own[0], logits=logits, classes={}, results=sum((t.results for t in own), ()), seeds=seeds)
 
 
-def paired(first: Tested, *others: Tested, crops: str = "tencrop") -> list[np.ndarray]:
-    """Hits bool (S, n) of several arms on the same images and the seeds that all of them have."""
+def paired(first: Tested, *others: Tested, crops: str | Sequence[str] = "tencrop") -> list[np.ndarray]:
+    """Hits bool (S, n) of several arms on the same images and the seeds that all of them have.
+
+    Parameters
+    ----------
+    crops : the view, or one for each arm.
+    """
     arms = (first, *others)
+    crops = [crops] * len(arms) if isinstance(crops, str) else crops
     seeds = [seed for seed in first.seeds if all(seed in t.seeds for t in others)]
     if not all(np.array_equal(t.index, first.index) for t in others):
         raise DataError("these arms were tested on different images and cannot be paired")
-    return [t.hits(crops)[[t.seeds.index(seed) for seed in seeds]] for t in arms]
+    return [t.hits(c)[[t.seeds.index(seed) for seed in seeds]] for t, c in zip(arms, crops, strict=True)]
 
 
 def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFrame:
@@ -248,7 +257,7 @@ def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFram
     rows = []
     for arm, t in tested.items():
         metrics = [r.info["metrics"] for r in t.results]
-        row = {"arm": TITLES[arm], "epochs": t.epochs, "seeds": len(t.logits["centre"]), "n": len(t.labels)}
+        row = {"arm": TITLES[arm], "epochs": t.epochs, "seeds": len(t.seeds), "n": len(t.labels)}
         for title, crops in (("centre crop", "centre"), ("TenCrop", "tencrop")):
             row[title] = mean_accuracy(t.hits(crops), t.subject if clusters else None)
             if not t.clean.all():
@@ -284,7 +293,7 @@ def estimate_of(hits: np.ndarray, clusters: np.ndarray | None = None) -> evaluat
 
 def confusion_mean(tested: Tested, crops: str = "tencrop") -> np.ndarray:
     """Confusion matrix (K, K) of an arm, mean over seeds."""
-    k = tested.logits[crops].shape[-1]
+    k = len(tested.results[0].info["classes"])
     return np.mean([evaluate.confusion(tested.labels, p, k) for p in tested.predicted(crops)], axis=0)
 
 
@@ -812,6 +821,5 @@ def _kim_accuracy(results: list[Result], view: str) -> str:
 
 def _kim_hits(results: list[Result], view: str) -> tuple[np.ndarray, np.ndarray]:
     """Hits bool (n,) and subjects of the test frames of several splits, one after the other."""
-    arrays = [r.predictions for r in results]
-    hits = [a[f"test_logits_{view}"].argmax(1) == a["test_labels"] for a in arrays]
-    return np.concatenate(hits), np.concatenate([a["test_subject"] for a in arrays])
+    hits = [r.classes(view) == r.predictions["test_labels"] for r in results]
+    return np.concatenate(hits), np.concatenate([r.predictions["test_subject"] for r in results])

@@ -72,7 +72,7 @@ and their rights are not cleared: use these weights for research and teaching on
 def card(result: Result, weights: bytes) -> str:
     """The card of a run and its packaged weights: all numbers from its predictions and its run.json."""
     info, arrays = result.info, result.predictions
-    labels, ten = arrays["test_labels"], arrays["test_logits_tencrop"].argmax(1)
+    labels, ten = arrays["test_labels"], result.classes("tencrop")
     clean, names = arrays["test_clean"], info["classes"]
     whole = info["recipe"]["crop"] == info["recipe"]["canvas"]  # then all crops are the same
 
@@ -104,7 +104,7 @@ def card(result: Result, weights: bytes) -> str:
         n_clean=int(clean.sum()),
         all=estimate(ten == labels),
         clean=estimate((ten == labels)[clean]),
-        centre=estimate(arrays["test_logits_centre"].argmax(1) == labels),
+        centre=estimate(result.classes("centre") == labels),
         classes="\n".join(rows),
     )
 
