@@ -15,6 +15,7 @@ import numpy as np
 
 from .data import DataError, Faces
 from .progress import tqdm
+from .whole import whole
 
 POINTS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 """Order of the five landmarks; left and right as seen in the image."""
@@ -163,14 +164,11 @@ def _read(path: Path) -> dict:
 
 
 def _write(path: Path, known: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     digest = np.array(sorted(known), dtype=np.uint64)
     points, boxes, stage = (np.array([known[d][k] for d in digest.tolist()]) for k in range(3))
     points, boxes = (np.round(x * GRID).astype(np.int16) for x in (points, boxes))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as f:
+    with whole(path) as f:
         np.savez_compressed(f, digest=digest, points=points, boxes=boxes, stage=stage)
-    os.replace(temporary, path)
 
 
 # ---------------------------------------------------------------------------------------- detection

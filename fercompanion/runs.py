@@ -24,6 +24,7 @@ import numpy as np
 
 from .data import DataError, Faces, clean_mask, load_faces
 from .recipes import Recipe
+from .whole import whole
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_WORKERS = 4
@@ -536,13 +537,10 @@ def _write_history(path: Path, history: list[dict]) -> None:
 
 def save_arrays(path: Path, **arrays) -> None:
     """A compressed .npz, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as f:
+    with whole(path) as f:
         np.savez_compressed(f, **arrays)
-    os.replace(temporary, path)
 
 
 def _write_json(path: Path, data: dict) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=1) + "\n")
-    os.replace(temporary, path)
+    with whole(path) as f:
+        f.write((json.dumps(data, indent=1) + "\n").encode())

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from .data import DataError, Faces
 from .landmarks import cache_dir
 from .predict import Machine, this_machine
 from .progress import tqdm
+from .whole import whole
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def enlarge(faces: Faces, how: str, machine: Machine | None = None) -> Faces:
     # Each content once: copies stay copies to the last bit.
     _, first, copy_of = np.unique(faces.digests(), return_index=True, return_inverse=True)
     images = enlarge_images(model, faces.images[first], machine, f"{how} on {faces.name}")[copy_of]
-    _write(path, lambda file: np.save(file, images))
+    with whole(path) as file:
+        np.save(file, images)
     return _replaced(faces, images)
 
 
@@ -211,7 +212,8 @@ def generator(faces: Faces, how: str, machine: Machine | None = None) -> Generat
         images = faces.images[training] if len(training) else faces.images
         model = train(images, settings, machine, f"{how} for {faces.name}")
         state = {k: v.cpu() for k, v in model.state_dict().items()}
-        _write(path, lambda file: torch.save(state, file))
+        with whole(path) as file:
+            torch.save(state, file)
     return model.to(machine.device, memory_format=torch.channels_last).eval()
 
 
@@ -366,12 +368,3 @@ def _load_images(path: Path, faces: Faces) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not these faces enlarged ({error}); delete it and run again") from None
     return images
-
-
-def _write(path: Path, save) -> None:
-    """Write through a temporary file, so that what stands under `path` is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        save(file)
-    os.replace(temporary, path)

@@ -61,6 +61,8 @@ PAIRS = (
 """Comparisons of Sect. 4.3.4, and those of the controls."""
 
 NOT_RUN = "not run"
+PRINTED = ", printed recipe"
+"""After the name of an arm whose runs by the paper's own recipe stand beside shortened ones."""
 VIEWS = ("centre", "tencrop", "knn", "occluded")
 """How faces are looked at: the middle, ten crops, by k-NN on the middle, with a black rectangle in it."""
 FEWEST = 5
@@ -600,7 +602,7 @@ def by_split(results: dict[Run, Result]) -> pd.DataFrame:
 def kim_title(run: Run) -> str:
     """The arm of a run of Kim et al.'s, and whether it is the printed recipe unchanged."""
     arm = arm_of(run)
-    return TITLES[arm] + ", printed recipe" * (run.recipe == sibling_arm("kim", arm))
+    return TITLES[arm] + PRINTED * (run.recipe == sibling_arm("kim", arm))
 
 
 def blank(frame: pd.DataFrame) -> pd.DataFrame:
@@ -626,7 +628,7 @@ def kim_table2(
     methods = [*(m for m in printed if m not in KIM_METHODS), *KIM_METHODS]
     for method, of in [(m, results) for m in methods] + [(methods[-1], whole)] * bool(whole):
         arm = KIM_METHODS.get(method)
-        row = {"method": TITLES.get(arm, method) + ", printed recipe" * (of is whole)}
+        row = {"method": TITLES.get(arm, method) + PRINTED * (of is whole)}
         row["paper"] = printed[method] if method in in_table else f"({printed[method]}, from 0.48)"
         own = {p: list(_kim_runs(of, arm, p).values()) for p in KIM_PROTOCOLS}
         for protocol, title in KIM_PROTOCOLS.items():
@@ -712,7 +714,7 @@ def kim_occlusion(results: dict[Run, Result], printed: dict[Run, Result] | None 
     """
     rows = []
     for (protocol, title), (own, recipe) in product(
-        KIM_PROTOCOLS.items(), ((results, ""), (printed or {}, ", printed recipe"))
+        KIM_PROTOCOLS.items(), ((results, ""), (printed or {}, PRINTED))
     ):
         title += recipe
         hidden, clean = (_kim_runs(own, a, protocol) for a in ("kim", "kim-no-occlusion"))

@@ -22,6 +22,7 @@ from .predict import CROPS, Machine, forward, gather, make_masks, predict, this_
 from .progress import tqdm
 from .protocols import Parts
 from .recipes import Recipe
+from .whole import whole
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 20.0
@@ -446,10 +447,8 @@ def _copy(model) -> dict:
 
 
 def _save(path: Path, state: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with whole(path, one_writer=True) as file:
+        torch.save(state, file)
 
 
 def _load(path: Path, device) -> dict | None:

@@ -33,6 +33,7 @@ from nbclient.exceptions import DeadKernelError
 from PIL import Image
 
 from fercompanion.figures import reduced
+from fercompanion.whole import whole
 
 ROOT = Path(__file__).resolve().parents[1]
 STYLED_TABLE = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-f])")  # pandas draws these names at random
@@ -136,9 +137,8 @@ def put_back(path: Path, executed: Path) -> None:
             bars = [re.search(r"\d%\|", output.get("text", "")) for output in done.outputs]
             kept = [output for output, bar in zip(done.outputs, bars, strict=True) if not bar]
             cell.outputs = [_smaller(_numbered(_without_paths(output), numbers)) for output in kept]
-    temporary = path.with_name(f".{path.name}.new")
-    nbformat.write(notebook, temporary)
-    os.replace(temporary, path)
+    with whole(path) as file:
+        file.write((nbformat.writes(notebook) + "\n").encode())
 
 
 def _jobs(options: argparse.Namespace) -> list[tuple[Path, dict]]:

@@ -172,7 +172,7 @@ def liu_block(plan: plans.Profile) -> str:
 def kim_block(plan: plans.Profile) -> str:
     """Kim et al.'s Table 2 under each protocol, and what no training reaches."""
     null, rows = tables.nearest_pixels(PROFILE, plan.lab, plan.siblings.kim_folds), []
-    for kim_runs, suffix in ((plans.kim_runs(plan), ""), (plans.kim_printed_runs(plan), ", printed recipe")):
+    for kim_runs, suffix in ((plans.kim_runs(plan), ""), (plans.kim_printed_runs(plan), tables.PRINTED)):
         for protocol, title in tables.KIM_PROTOCOLS.items():
             if not suffix and null is not None:
                 a = null.loc[null["protocol"] == protocol, "accuracy"]
