@@ -29,6 +29,7 @@ CHECKPOINT_SECONDS = 20.0
 """Least time between two checkpoints: on a GPU an epoch takes little longer than to write one (300 MB for VGG19)."""
 BAR_LINE = None
 """Line of the progress bar, where several runs train side by side."""
+RECORD = "FERCOMPANION_RECORD"
 LAUNCHED = 3
 """Steps on a GPU before one is recorded."""
 BANK = 4096
@@ -212,7 +213,7 @@ def make_step(
     device, and all batches have one size.  The loss and hits it returns are overwritten by the next step.
     """
     step = partial(train_step, model, optimizer, criterion, recipe, image, mask, labels, train, machine)
-    if machine.device.type != "cuda":
+    if machine.device.type != "cuda" or os.environ.get(RECORD, "0") == "0":
         return step
     stream = torch.cuda.Stream()
     kept = _by_class(labels, train)  # what a record reads must not be freed before it
