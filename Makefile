@@ -37,6 +37,7 @@ help: ## list what can be made (the default)
 	@echo "  PYTHON=python3.12             the Python that make setup takes (3.11 to 3.14)"
 	@echo
 	@echo "  FERCOMPANION_CACHE, _RESULTS  folders of landmarks and enlarged faces, and of runs, instead of the usual ones"
+	@echo "  FERCOMPANION_RECORD=0         on a GPU, launch each training step anew instead of replaying a record of it"
 	@echo "  FERCOMPANION_DEBUG=1          a run that fails ends the sweep, with its traceback"
 
 setup: $(INSTALLED) ## install the pinned packages into .venv (once; some minutes, on Linux 6 GB)

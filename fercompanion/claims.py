@@ -79,9 +79,16 @@ class Archive:
 
 
 def judge_all(plan: plans.Profile, root: str | None = None) -> list[Judgement]:
-    """All claims in the papers' order, judged from the plan's finished runs; nothing is trained."""
-    archive = read(plan, root)
-    return corrected([replace(c.judge(archive), claim=c) for c in CLAIMS])
+    """All claims in the papers' order, judged from the plan's finished runs; nothing is trained.
+
+    A claim for which the plan has no runs is judged from those of the profile that it names `instead`.
+    """
+    archives = [read(p, root) for p in plans.held(plan)]
+    judged = []
+    for claim in CLAIMS:
+        each = [claim.judge(archive) for archive in archives]
+        judged.append(replace(next((j for j in each if j.verdict != NOT_RUN), each[0]), claim=claim))
+    return corrected(judged)
 
 
 def read(plan: plans.Profile, root: str | None = None) -> Archive:

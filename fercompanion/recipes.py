@@ -156,7 +156,7 @@ PAPER = Recipe(name="paper")
 PAPER_CK = replace(PAPER, name="paper_ck", epochs=60, decay_from=20, decay_every=1)
 """The same for CK+: 60 epochs (Fig. 9)."""
 
-OURS = Recipe(
+MILD = Recipe(
     name="ours",
     dropout=0.5,
     triplets="batch",
@@ -172,7 +172,21 @@ OURS = Recipe(
     zoom=0.1,
     shift=2.0,
 )
-"""A recipe that trains better in fewer epochs: one cosine, affine augmentation, triplets within the batch."""
+"""Trains better in fewer epochs than the paper's: one cosine, affine augmentation, triplets within the batch."""
+
+OURS = replace(
+    MILD,
+    epochs=40,
+    batch_size=256,
+    lr=0.05,
+    warmup_epochs=3,
+    rotate=12.0,
+    zoom=0.15,
+    shift=3.0,
+    occlusion=0.2,
+)
+"""The same for faces in the wild on a GPU: large batches, and transforms that a network of full width cannot learn by heart
+in 40 epochs."""
 
 ARMS = {
     "vgg19": {"model": "vgg19", "lam": 0.0, "mask": "none"},

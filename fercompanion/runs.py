@@ -422,11 +422,15 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
 def _asked_for(logits: str, run: Run) -> bool:
     """Whether an ensemble asks for logits; elsewhere the classes tell all that is asked, in a fourteenth of the room.
 
-    Networks are averaged over TenCrop in the wild; Liu et al.'s pair chooses its weight on PublicTest, too.
+    The four papers' networks are averaged over TenCrop in the wild; Liu et al.'s pair chooses its weight on PublicTest,
+    too.
     """
     if run.protocol != "official" or "last_epoch" in logits:
         return False
-    return run.recipe.paper == "liu" or logits == "test_logits_tencrop"
+    arm = run.recipe.name.split("-", 1)[-1]
+    if arm in ("liu-a", "liu-b"):
+        return True
+    return logits == "test_logits_tencrop" and (run.recipe.paper == "lkrnet" or arm in ("dnn", "kim-softmax"))
 
 
 def summary(arrays: dict, history: list[dict]) -> dict:

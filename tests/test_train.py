@@ -139,7 +139,7 @@ def test_partners_are_drawn_evenly(crowd, how):
 @pytest.mark.parametrize("triplets, optimizer", [("batch", "sgd"), ("epoch", "adam"), ("epoch", "adamax")])
 def test_recorded_steps_are_launched_ones(triplets, optimizer, monkeypatch):
     """To the bit, with seeds and learning rates set between them."""
-    monkeypatch.setenv(train.RECORD, "1")
+    monkeypatch.delenv(train.RECORD, raising=False)
     recipe = arm(OURS, "lkrnet", triplets=triplets, optimizer=optimizer, width=0.25, batch_size=32)
     machine, rows = this_machine(), torch.arange(96, device="cuda")
     torch.backends.cudnn.deterministic = True

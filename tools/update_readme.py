@@ -17,8 +17,8 @@ from fercompanion.tables import TITLES, Tested
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
-PROFILE = "paper" if runs.find_all(plans.wild_runs(plans.profile("paper")), "paper") else "paper-cpu"
-"""Whose runs are shown: the full ones as soon as there are any."""
+PROFILE = plans.profile("paper")
+"""Whose runs are shown; where it has none yet, those of the profile that it names instead."""
 
 
 def verdict_block(plan: plans.Profile) -> str:
@@ -33,34 +33,35 @@ def verdict_block(plan: plans.Profile) -> str:
     return (
         f"**{len(judged)} claims of the four papers, judged on the runs below:** {'; '.join(parts)}. Runs that are "
         "shorter or narrower than the papers' settle nothing, by rule; what each claim says, and why it got its "
-        f"verdict, stands in [notebook 10](notebooks/10_claims.ipynb) and [its table](figures/{PROFILE}/claims.csv).\n\n"
-        f"![One row a claim: its verdict, and the printed difference beside ours](figures/{PROFILE}/claims.png)"
+        f"verdict, stands in [notebook 10](notebooks/10_claims.ipynb) and [its table](figures/{plan.name}/claims.csv).\n\n"
+        f"![One row a claim: its verdict, and the printed difference beside ours](figures/{plan.name}/claims.png)"
     )
 
 
 def wild_block(plan: plans.Profile) -> str:
     """LKRNet's arms: overall accuracy on PrivateTest, implied by Table 3 and measured."""
-    tested = tables.by_arm(runs.find_all(plans.wild_runs(plan), PROFILE))
-    long_runs = plans.long_runs(plan)
-    longer = tables.by_arm(runs.find_all(long_runs, PROFILE))
     implied = tables.implied("Table 3", FER_CLASSES, EXPECTED_COUNTS["fer2013"]["PrivateTest"])
-    rows = []
-    for group, arms, suffix in (
-        (tested, plan.arms, ""),
-        (longer, [plans.arm_of(run) for run in long_runs], ", longer"),
-    ):
-        gains = tables.differences(group, "FER2013")
-        for arm in arms:
-            title, name = TITLES[arm], f"{TITLES[arm]} − {TITLES['vgg19']}"
-            value = implied["implied accuracy"].get(title)
-            paper, t = f"{value:.1f} ± 0.5" if value else "–", group.get(arm)
-            if t is None:
-                rows.append([title + suffix, paper, tables.NOT_RUN, "", "", "", "", ""])
-                continue
-            gain = ["", ""]
-            if name in gains.index:
-                gain = [f"{gains['paper'][name]:+.2f}", signed(gains["ours"][name])]
-            rows.append([title + suffix, paper, *accuracies(t), *gain, f"{t.epochs}, {len(t.hits())}"])
+    implied, rows, shown, below = implied["implied accuracy"], [], set(), []
+    for held in plans.held(plan):
+        groups = [
+            tables.by_arm(runs.find_all(part(held), held.name)) for part in (plans.wild_runs, plans.long_runs)
+        ]
+        width = {1.0: "", 0.5: ", half width"}[held.recipe.width]
+        for group, suffix in zip(groups, (width, f"{width}, longer"), strict=True):
+            gains = tables.differences(group, "FER2013")
+            for arm in [a for a in held.arms if a in group]:
+                name, value = f"{TITLES[arm]} − {TITLES['vgg19']}", implied.get(TITLES[arm])
+                gain = ["", ""]
+                if name in gains.index:
+                    gain = [f"{gains['paper'][name]:+.2f}", signed(gains["ours"][name])]
+                t, paper = group[arm], f"{value:.1f} ± 0.5" if value else "–"
+                rows.append(
+                    [TITLES[arm] + suffix, paper, *accuracies(t), *gain, f"{t.epochs}, {len(t.hits())}"]
+                )
+                shown.add(arm)
+        if any(groups):
+            below += [held.notes["wild"], *(unnamed(group).strip() for group in groups)]
+    rows += [[TITLES[a], "–", tables.NOT_RUN, *[""] * 5] for a in plan.arms if a not in shown]
     head = [
         "FER2013, PrivateTest, accuracy %",
         "paper (implied by Table 3)",
@@ -71,14 +72,13 @@ def wild_block(plan: plans.Profile) -> str:
         "minus VGG19: ours, TenCrop",
         "epochs, seeds",
     ]
-    below = ""
-    if tested:
-        t = next(iter(tested.values()))
-        below = (
+    if shown:
+        below.insert(
+            0,
             f"n = {len(t.labels):,} and {int(t.clean.sum()):,} without an exact copy in Training; 95 % intervals; the "
-            f"epoch is selected on PublicTest. {plan.notes['wild']}{unnamed(tested)}{unnamed(longer)}"
+            "epoch is selected on PublicTest.",
         )
-    return "\n".join([*markdown(head, rows), "", below])
+    return "\n".join([*markdown(head, rows), "", " ".join(filter(None, below))])
 
 
 def unnamed(tested: dict[str, Tested]) -> str:
@@ -100,10 +100,11 @@ def unnamed(tested: dict[str, Tested]) -> str:
 
 def lab_block(plan: plans.Profile) -> str:
     """LKRNet on CK+: subject-grouped folds and random frames, pooled, beside what Table 2 implies."""
+    plan = plans.shown(plan, plans.lab_runs)
     counts = EXPECTED_COUNTS["ckplus"]["all"]
     implied = tables.implied("Table 2", tuple(counts), counts)["implied accuracy"]
     found = {
-        p: tables.by_arm(runs.find_all(plans.lab_runs(plan, (p,)), PROFILE)) for p in ("subject", "frame")
+        p: tables.by_arm(runs.find_all(plans.lab_runs(plan, (p,)), plan.name)) for p in ("subject", "frame")
     }
     rows = []
     for arm in plans.FACTORIAL:
@@ -129,9 +130,10 @@ WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies 
 
 def dnnrl_block(plan: plans.Profile) -> str:
     """DNNRL's Table 2, with the floor of grey values and the softmax network's own features under k-NN."""
-    tested = tables.by_arm(runs.find_all(plans.dnnrl_runs(plan), PROFILE))
+    plan = plans.shown(plan, plans.dnnrl_runs)
+    tested = tables.by_arm(runs.find_all(plans.dnnrl_runs(plan), plan.name))
     printed, rows = published_accuracies("DNNRL", "Table 2"), []
-    if floor := tables.grey_neighbours(PROFILE, plan.wild):
+    if floor := tables.grey_neighbours(plan.name, plan.wild):
         hits, clean, k = floor
         own = [tables.mean_accuracy(hits), "", tables.mean_accuracy(hits[:, clean])]
         rows.append([f"grey values (k-NN, k = {k})", "–", *own, f"{hits.size:,}", "0"])
@@ -155,7 +157,8 @@ def dnnrl_block(plan: plans.Profile) -> str:
 
 def liu_block(plan: plans.Profile) -> str:
     """Liu et al.'s Table 1: the VGGs, A, B, and A + B, which alone is printed."""
-    found = runs.find_all(plans.liu_runs(plan), PROFILE)
+    plan = plans.shown(plan, plans.liu_runs)
+    found = runs.find_all(plans.liu_runs(plan), plan.name)
     tested, printed = tables.by_arm(found), published_accuracies("Liu2019", "Table 1", "PrivateTest")
     if both := tables.fused(tables.by_arm(found, "valid"), tested, "liu-a", "liu-b"):
         tested["liu-ensemble"] = both[1]
@@ -171,14 +174,15 @@ def liu_block(plan: plans.Profile) -> str:
 
 def kim_block(plan: plans.Profile) -> str:
     """Kim et al.'s Table 2 under each protocol, and what no training reaches."""
-    null, rows = tables.nearest_pixels(PROFILE, plan.lab, plan.siblings.kim_folds), []
+    plan = plans.shown(plan, plans.kim_runs)
+    null, rows = tables.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds), []
     for kim_runs, suffix in ((plans.kim_runs(plan), ""), (plans.kim_printed_runs(plan), tables.PRINTED)):
         for protocol, title in tables.KIM_PROTOCOLS.items():
             if not suffix and null is not None:
                 a = null.loc[null["protocol"] == protocol, "accuracy"]
                 own = [f"{a.mean():.2f}", "", f"{len(a):,}", "", "0"]
                 rows.append([f"nearest pixels, untrained, {title}", "–", *own])
-            found = runs.find_all([run for run in kim_runs if run.protocol == protocol], PROFILE)
+            found = runs.find_all([run for run in kim_runs if run.protocol == protocol], plan.name)
             tested = tables.by_arm(found, partial=True)
             printed = published_accuracies("Kim2022", "Table 2", protocol)
             for method, arm in ACCURACIES["Kim2022"].items():
@@ -191,9 +195,7 @@ def kim_block(plan: plans.Profile) -> str:
         "95 % intervals from a bootstrap over people (where all frames are right, Clopper and Pearson's for as many "
         f"people); last epoch. {plan.notes['kim']}"
     )
-    picture = (
-        f"![Each split under three protocols, beside the nearest pixels](figures/{PROFILE}/kim-protocols.png)"
-    )
+    picture = f"![Each split under three protocols, beside the nearest pixels](figures/{plan.name}/kim-protocols.png)"
     return "\n".join([picture, "", *markdown([*head, "splits", "n of each", "epochs"], rows), "", below])
 
 
@@ -241,9 +243,8 @@ def main() -> int:
     old = README.read_text()
     head, rest = old.split(BEGIN, 1)
     first_line, rest = rest.split("\n", 1)
-    plan = plans.profile(PROFILE)
     blocks = (verdict_block, wild_block, lab_block, dnnrl_block, liu_block, kim_block)
-    body = "\n\n".join(block(plan) for block in blocks)
+    body = "\n\n".join(block(PROFILE) for block in blocks)
     new = f"{head}{BEGIN}{first_line}\n{body}\n{END}{rest.split(END, 1)[1]}"
     if options.check:
         if new != old:
