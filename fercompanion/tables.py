@@ -302,11 +302,13 @@ def confusion_mean(tested: Tested, crops: str = "tencrop") -> np.ndarray:
 def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str) -> pd.DataFrame:
     """LKRNet's Table 2 or 3: recall in per cent by class, the printed row above ours (TenCrop, mean over seeds).
 
+    The last row counts the images; it is empty where no network was run.
+
     Parameters
     ----------
     item : "Table 2" (CK+) or "Table 3" (FER2013).
     """
-    counts = None
+    counts = [np.nan] * len(classes)
     rows = []
     for method, values in published_recalls(item, classes).items():
         arm = METHODS.get(method)
@@ -331,15 +333,7 @@ def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str)
     frame = pd.DataFrame(rows)
     printed = frame["source"] == "paper"
     frame.loc[printed, "mean recall"] = frame.loc[printed, list(classes)].mean(axis=1, skipna=False)
-    if counts is not None:
-        frame = pd.concat(
-            [
-                frame,
-                pd.DataFrame(
-                    [{"method": "images", "source": "n", **dict(zip(classes, counts, strict=True))}]
-                ),
-            ]
-        )
+    frame.loc[len(frame)] = {"method": "images", "source": "n", **dict(zip(classes, counts, strict=True))}
     return frame.set_index(["method", "source"]).astype(float).round(1)
 
 

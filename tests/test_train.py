@@ -27,7 +27,7 @@ from fercompanion.losses import TrainingLoss
 from fercompanion.models import build_model
 from fercompanion.predict import CROPS, Machine, make_masks, predict, this_machine, to_stack
 from fercompanion.protocols import parts
-from fercompanion.recipes import OURS, PAPER, Recipe, arm
+from fercompanion.recipes import MILD, OURS, PAPER, Recipe, arm
 from fercompanion.runs import Run, complete, find, find_all, train_run
 from fercompanion.siblings import sibling_arm
 
@@ -211,7 +211,7 @@ def test_training_learns(demo, tmp_path):
     images[lit.labels == 3, :24] += 180
     images[lit.labels == 5, 24:] += 180
     recipe = tiny(
-        OURS, "lkrnet", width=0.0625, epochs=6, batch_size=8, lr=0.05, dropout=0.0, label_smoothing=0.0
+        MILD, "lkrnet", width=0.0625, epochs=6, batch_size=8, lr=0.05, dropout=0.0, label_smoothing=0.0
     )
     history = tiny_fit(recipe, tmp_path, faces=replace(lit, images=images))["history"]
     assert history[0]["train_accuracy"] < 50 and history[-1]["train_accuracy"] == 100
