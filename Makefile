@@ -30,7 +30,8 @@ $(foreach folder,FERCOMPANION_DATA FERCOMPANION_RESULTS FERCOMPANION_CACHE,\
 help: ## list what can be made (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo "  PROFILE=demo|paper-cpu|paper  which runs (default: demo)"
+	@echo "  PROFILE=demo|paper-cpu|paper  which runs: on synthetic faces (default); short and narrow ones on FER2013 and"
+	@echo "                                CK+, archived; of full width and length, a few archived, the rest for a GPU"
 	@echo "  DATA=folder                   where FER2013 and CK+ lie (or set FERCOMPANION_DATA)"
 	@echo "  RETRAIN=1                     train archived runs anew, into a folder of their own"
 	@echo "  ARGS=...                      more options of the tool, such as ARGS=--verbose"

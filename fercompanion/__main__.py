@@ -10,7 +10,7 @@ from tarfile import TarError
 
 from . import packs, plans, runs, siblings
 from .data import NAMES, DataError, load_faces
-from .recipes import ARMS, OURS, PAPER, PAPER_CK, arm, sources
+from .recipes import ARMS, MILD, OURS, PAPER, PAPER_CK, arm, sources
 
 EXAMPLES = """examples:
   python -m fercompanion doctor                     what data is here, and is it sound?
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         "--recipe",
         default="demo",
         metavar="R",
-        help="demo: for the embedded faces; short: what a CPU affords; ours: the full schedule of profile paper; paper, "
+        help="demo: for the embedded faces; short: what a CPU affords; ours, mild: profile paper's on FER2013 and on CK+; paper, "
         "paper_ck: as printed (default: demo)",
     )
     sub.add_argument("--data", default="demo", help=f"data set: {', '.join(NAMES)} (default: demo)")
@@ -125,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
 RECIPES = {
     "demo": plans.PROFILES["demo"].recipe,
     "short": plans.PROFILES["paper-cpu"].recipe,
+    "mild": MILD,
     "ours": OURS,
     "paper": PAPER,
     "paper_ck": PAPER_CK,

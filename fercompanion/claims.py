@@ -81,14 +81,29 @@ class Archive:
 def judge_all(plan: plans.Profile, root: str | None = None) -> list[Judgement]:
     """All claims in the papers' order, judged from the plan's finished runs; nothing is trained.
 
-    A claim for which the plan has no runs is judged from those of the profile that it names `instead`.
+    A claim that the plan's runs do not settle is judged from those of the profile that it names `instead`, if they
+    settle it or the plan has none.
     """
     archives = [read(p, root) for p in plans.held(plan)]
     judged = []
     for claim in CLAIMS:
-        each = [claim.judge(archive) for archive in archives]
-        judged.append(replace(next((j for j in each if j.verdict != NOT_RUN), each[0]), claim=claim))
+        each = [replace(claim.judge(a), profile=a.plan.name) for a in archives]
+        if len({(j.verdict, j.ours, j.why) for j in each}) == 1:  # by arithmetic, or nothing was run anywhere
+            each = [replace(each[0], profile="")]
+        best = [j for kind in ((HOLDS, FAILS), (OPEN, UNTESTABLE)) for j in each if j.verdict in kind]
+        one = best[0] if best else replace(each[0], profile="")
+        judged.append(replace(one, claim=claim))
     return corrected(judged)
+
+
+def sources(judgements: Sequence[Judgement]) -> str:
+    """Which claims were judged from which profile's runs, where there are several."""
+    own = {
+        p: [j.claim.id for j in judgements if j.profile == p] for p in {j.profile for j in judgements} if p
+    }
+    if len(own) < 2:
+        return ""
+    return "; ".join(f"judged from {p}: {', '.join(ids)}" for p, ids in sorted(own.items())) + "."
 
 
 def read(plan: plans.Profile, root: str | None = None) -> Archive:

@@ -312,7 +312,7 @@ def lengths(groups: Sequence[dict[str, Tested]]):
     parts = {"train": "Training (transformed images)", "valid": "PublicTest (centre crop)"}
     for ax, (part, title) in zip(axes, parts.items(), strict=True):
         for tested in groups:
-            pale = {} if tested is groups[-1] else {"alpha": 0.45, "lw": 1.0}
+            pale = {} if tested is groups[-1] else {"alpha": 0.7, "lw": 1.3}
             for arm, t in tested.items():
                 style = arm_style(arm) | {"marker": None} | pale
                 _learning_curve(ax, t, part, label=f"{TITLES[arm]}, {t.epochs} epochs", **style)

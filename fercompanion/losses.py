@@ -26,7 +26,7 @@ def triplet_loss(
     Returns
     -------
     scalar tensor
-        Squared Euclidean distances, and the mean over *all* T triplets, violated or not; 0 for T = 0.
+        Squared Euclidean distances, and the mean over *all* triplets that count, violated or not; 0 for none.
     """
     gap = (anchor - positive).square().sum(-1) - (anchor - negative).square().sum(-1)
     return _mean(F.relu(gap + margin), real)
@@ -58,7 +58,7 @@ def exponential_triplet_loss(
     Returns
     -------
     scalar tensor
-        The mean over all T triplets; 0 for T = 0.
+        The mean over all triplets that count; 0 for none.
     """
     gap = (anchor - negative).square().sum(-1) - (anchor - positive).square().sum(-1) - gamma
     return _mean(torch.exp(-alpha * (F.relu(gap) if clamp else gap)), real)

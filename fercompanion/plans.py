@@ -250,14 +250,16 @@ PROFILES = {
         Profile(
             "paper",
             {
-                "wild": "FER2013 with full-width networks and 40 epochs (two arms also 150), of five seeds those that were "
-                "run.",
-                "lab": "CK+ with full-width networks, full schedules, ten folds and five seeds.",
+                "wild": "FER2013 with full-width networks and 40 epochs (VGG19 and LKRNet also 150). Not converged: more "
+                "epochs still give a little more.",
+                "lab": "CK+ with full-width networks, 60 epochs and ten folds, as far as they were run.",
             }
-            | dict.fromkeys(_SIBLINGS, "The paper's printed recipe at full width and length.")
+            | dict.fromkeys(
+                _SIBLINGS, "The paper's printed recipe at full width and length, as far as it was run."
+            )
             | {
-                "kim": "CK+ by the printed recipe at full width and length, but for the localisation network, which "
-                "learns at a tenth of the rate."
+                "kim": "CK+ by the printed recipe at full width and length, as far as it was run, but for the localisation "
+                "network, which learns at a tenth of the rate."
             },
             "fer2013",
             "ckplus",

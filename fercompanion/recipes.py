@@ -157,7 +157,7 @@ PAPER_CK = replace(PAPER, name="paper_ck", epochs=60, decay_from=20, decay_every
 """The same for CK+: 60 epochs (Fig. 9)."""
 
 MILD = Recipe(
-    name="ours",
+    name="mild",
     dropout=0.5,
     triplets="batch",
     label_smoothing=0.1,
@@ -176,6 +176,7 @@ MILD = Recipe(
 
 OURS = replace(
     MILD,
+    name="ours",
     epochs=40,
     batch_size=256,
     lr=0.05,

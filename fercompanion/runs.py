@@ -27,6 +27,8 @@ from .recipes import Recipe
 from .whole import whole
 
 ROOT = Path(__file__).resolve().parents[1]
+AVERAGED = {"LKRNet": "lkrnet", "DNNRL": "dnn", "Liu et al.": "liu-a", "Kim et al.": "kim-softmax"}
+"""Paper -> the arm that notebook 10 averages with the other papers'."""
 MOST_WORKERS = 4
 """Runs trained side by side at most: each holds a network and a data set in memory."""
 
@@ -215,11 +217,19 @@ def complete(
         missing = []
     for name in dict.fromkeys(run.dataset for run in missing):
         try:
-            _faces(name, root or None)
+            faces = _faces(name, root or None)
         except DataError as error:
             left_out = sum(run.dataset == name for run in missing)
             print(f"{left_out} of {len(runs)} runs are neither archived nor possible here: {error}")
             missing = [run for run in missing if run.dataset != name]
+            continue
+        known = {r.info["data_sha256"] for run, r in find_all(runs, profile).items() if run.dataset == name}
+        if other := sorted(known - {faces.sha256}):
+            raise DataError(
+                f"{name}: the runs in {results_folder(profile)} were made on another copy ({other[0][:12]}, this one is "
+                f"{faces.sha256[:12]}), and runs on two cannot be compared; train all on yours with RETRAIN=1, or "
+                "look at the archived ones with FERCOMPANION_NO_TRAINING=1"
+            )
     # What one machine must first train a network for, to enlarge faces, waits until the rest is done.
     for late in (False, True):
         some = [run for run in missing if run.recipe.faces.startswith("srgan") == late]
@@ -430,7 +440,7 @@ def _asked_for(logits: str, run: Run) -> bool:
     arm = run.recipe.name.split("-", 1)[-1]
     if arm in ("liu-a", "liu-b"):
         return True
-    return logits == "test_logits_tencrop" and (run.recipe.paper == "lkrnet" or arm in ("dnn", "kim-softmax"))
+    return logits == "test_logits_tencrop" and (run.recipe.paper == "lkrnet" or arm in AVERAGED.values())
 
 
 def summary(arrays: dict, history: list[dict]) -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -146,25 +146,34 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
 
 
 def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
-    columns, kept = {}, {}
-    names = [f"{kind}_{v}" for kind in ("logits", "predicted") for v in VIEWS]
-    for fold_results in seeds.values():
-        arrays = [r.predictions for r in fold_results]
-        joined = {
-            k: np.concatenate([a[f"{part}_{k}"] for a in arrays])
-            for k in ("index", "labels", "clean", "subject", *names)
-            if f"{part}_{k}" in arrays[0]
+    results = [r for fold in seeds.values() for r in fold]
+    orders, columns = [], {}
+    for own in seeds.values():
+        found = {
+            k: np.concatenate([r.predictions[f"{part}_{k}"] for r in own])
+            for k in ("index", "labels", "clean", "subject")
         }
-        order = np.argsort(joined["index"], kind="stable")
-        columns = {k: joined[k][order] for k in ("index", "labels", "clean", "subject")}
-        for name in joined.keys() & set(names):
-            kept.setdefault(name, []).append(joined[name][order])
-    logits, classes = (
-        {v: np.stack(kept[f"{kind}_{v}"]) for v in VIEWS if f"{kind}_{v}" in kept}
-        for kind in ("logits", "predicted")
-    )
-    results = tuple(r for fold in seeds.values() for r in fold)
-    return Tested(**columns, logits=logits, results=results, seeds=tuple(seeds), classes=classes)
+        orders.append(np.argsort(found["index"], kind="stable"))
+        columns = {k: v[orders[-1]] for k, v in found.items()}
+
+    def pooled(of: Callable[[Result], np.ndarray]) -> np.ndarray:
+        return np.stack(
+            [
+                np.concatenate([of(r) for r in own])[order]
+                for own, order in zip(seeds.values(), orders, strict=True)
+            ]
+        )
+
+    logits, classes = {}, {}
+    for view in VIEWS:
+        name = f"{part}_logits_{view}"
+        if all(name in r.predictions for r in results):
+            logits[view] = pooled(lambda r, name=name: r.predictions[name])
+        elif all(
+            name in r.predictions or name.replace("logits", "predicted") in r.predictions for r in results
+        ):
+            classes[view] = pooled(lambda r, view=view: r.classes(view, part))
+    return Tested(**columns, logits=logits, results=tuple(results), seeds=tuple(seeds), classes=classes)
 
 
 def fused(
@@ -215,13 +224,16 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
     Raises
     ------
     DataError
-        The arms were tested on different images, or have no seed in common.
+        The arms were tested on different images, have no seed in common, or one kept no logits.
     """
     from scipy.special import log_softmax, logsumexp
 
     own = [tested[a] for a in arms]
-    if not all(np.array_equal(t.index, own[0].index) for t in own):
-        raise DataError("these arms were tested on different images and cannot be averaged")
+    _same_images(own, "averaged")
+    if lacking := [a for a in arms if "tencrop" not in tested[a].logits]:
+        raise DataError(
+            f"of {', '.join(lacking)} classes alone are archived, no logits: they cannot be averaged"
+        )
     seeds = tuple(s for s in own[0].seeds if all(s in t.seeds for t in own))
     if not seeds:
         raise DataError("these arms have no seed in common and cannot be averaged")
@@ -244,9 +256,15 @@ def paired(first: Tested, *others: Tested, crops: str | Sequence[str] = "tencrop
     arms = (first, *others)
     crops = [crops] * len(arms) if isinstance(crops, str) else crops
     seeds = [seed for seed in first.seeds if all(seed in t.seeds for t in others)]
-    if not all(np.array_equal(t.index, first.index) for t in others):
-        raise DataError("these arms were tested on different images and cannot be paired")
+    _same_images(arms, "paired")
     return [t.hits(c)[[t.seeds.index(seed) for seed in seeds]] for t, c in zip(arms, crops, strict=True)]
+
+
+def _same_images(tested: Sequence[Tested], done: str) -> None:
+    """Raise DataError unless all arms were tested on the same images in the same order, as far as labels tell."""
+    for name in ("index", "labels"):
+        if not all(np.array_equal(getattr(t, name), getattr(tested[0], name)) for t in tested):
+            raise DataError(f"these arms were tested on different images and cannot be {done}")
 
 
 def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFrame:
@@ -271,6 +289,15 @@ def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFram
             row[f"centre, {title}"] = round(float(np.average([m[key] for m in metrics], weights=size)), 2)
         rows.append(row)
     return _frame(rows, "arm")
+
+
+def seeds_said(tested: dict[str, Tested]) -> str:
+    """Over how many seeds these arms are averaged, for the note of a figure."""
+    counts = {TITLES[arm]: len(t.seeds) for arm, t in tested.items()}
+    if len(set(counts.values())) > 1:
+        return f"mean over seeds ({', '.join(f'{title} {n}' for title, n in counts.items())})"
+    n = max(counts.values(), default=0)
+    return "one seed" if n == 1 else f"mean of {n} seeds"
 
 
 def mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> str:

@@ -233,8 +233,11 @@ def make_step(
             return made
         if still is None:
             still = rows.clone()
-            with torch.cuda.graph(graph, stream=stream):
-                found = step(still)
+            try:
+                with torch.cuda.graph(graph, stream=stream):
+                    found = step(still)
+            except RuntimeError as error:
+                raise RuntimeError(f"this step cannot be recorded ({error}); set {RECORD}=0") from error
         still.copy_(rows)
         graph.replay()
         return found

@@ -91,6 +91,7 @@ class Judgement:
     why, needs : the reason for the verdict, and what would settle it.
     effects : differences behind it.
     p : of the claim before Holm's correction, nan if it has none.
+    profile : whose runs were judged, of several; empty where none were needed or there are none.
     """
 
     verdict: str
@@ -103,6 +104,7 @@ class Judgement:
     effects: tuple[Effect, ...] = ()
     p: float = NONE
     claim: Claim | None = None
+    profile: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ def conclude(
     if needs and power and max(power) > 1:
         times = f"{max(power):.1f}" if max(power) < 10 else f"{max(power):.0f}"
         needs = f"{times} times the images or runs, to find what is printed"
-    told = {"ours": shown(effects), "protocol": setting(tested[0], view)} | told
+    common = len(set.intersection(*(set(t.seeds) for t in tested)))
+    told = {"ours": shown(effects), "protocol": setting(tested[0], view, common)} | told
     why = "; ".join(e.why for e in deciding)
     return settled(
         Judgement(verdict, why, test=test, needs=needs, effects=tuple(effects), p=p, **told), tested
@@ -218,7 +221,7 @@ def shortfall(tested: Sequence[Tested]) -> str:
             )
     for info in (r.info for t in tested for r in t.results):
         recipe = info["recipe"]
-        whole = _whole()[recipe["name"].split("-", 1)[1]]
+        whole = _whole()[info["protocol"] == "official", recipe["name"].split("-", 1)[1]]
         if info["dataset"].startswith("demo"):
             found.append("synthetic faces")
         if recipe["epochs"] < whole.epochs:
@@ -233,15 +236,16 @@ def shortfall(tested: Sequence[Tested]) -> str:
 
 
 @cache
-def _whole() -> dict[str, Recipe]:
-    """Arm -> the recipe of the profile "paper", whose schedules are whole."""
-    groups = (plans.wild_runs, plans.dnnrl_runs, plans.liu_runs, plans.kim_runs)
-    return {plans.arm_of(run): run.recipe for f in groups for run in f(plans.profile("paper"))}
+def _whole() -> dict[tuple[bool, str], Recipe]:
+    """Whether in the wild, and arm -> the recipe of the profile "paper", whose schedules are whole."""
+    groups = (plans.wild_runs, plans.lab_runs, plans.dnnrl_runs, plans.liu_runs, plans.kim_runs)
+    found = [run for f in groups for run in f(plans.profile("paper"))]
+    return {(run.protocol == "official", plans.arm_of(run)): run.recipe for run in found}
 
 
-def setting(t: Tested, view: str) -> str:
-    """Data, protocol, n, seeds, epochs and view in one line."""
-    i, runs, seeds = t.results[0].info, len(t.results), len(t.seeds)
+def setting(t: Tested, view: str, seeds: int | None = None) -> str:
+    """Data, protocol, n, seeds (of several arms those that all have), epochs and view in one line."""
+    i, runs, seeds = t.results[0].info, len(t.results), len(t.seeds) if seeds is None else seeds
     kind = "split" if i["protocol"] == "random" else "fold"
     how = "PrivateTest" if i["protocol"] == "official" else count(runs, f"{i['protocol']} {kind}")
     crops = {"centre": "centre crop", "tencrop": "TenCrop"}[view]

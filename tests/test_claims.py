@@ -18,13 +18,18 @@ PLAN = plans.profile("paper")
 BY_ID = {c.id: c for c in claims.CLAIMS}
 
 
+def whole(arm: str, protocol: str):
+    """The recipe of the profile "paper" for an arm in the wild ("official") or in the lab."""
+    return WHOLE[protocol == "official", arm]
+
+
 def result(
     arm, hits, labels, subject, dataset="fer2013", protocol="official", seed=0, fold=0, **changes
 ) -> Result:
     """A run whose predictions are right where `hits` (n,) is."""
     logits = np.eye(7, dtype=np.float32)[np.where(hits, labels, (labels + 1) % 7)]
     info = {
-        "recipe": asdict(replace(WHOLE[arm], **changes)),
+        "recipe": asdict(replace(whole(arm, protocol), **changes)),
         "dataset": dataset,
         "data_sha256": "0" * 64,
         "protocol": protocol,
@@ -33,7 +38,7 @@ def result(
         "fold": fold,
         "selection": "best PublicTest epoch" if protocol == "official" else "last epoch",
         "n": {"train": 4 * len(hits), "valid": 0, "test": len(hits)},
-        "epochs": changes.get("epochs", WHOLE[arm].epochs),
+        "epochs": changes.get("epochs", whole(arm, protocol).epochs),
         "metrics": {"test_centre": 100 * float(hits.mean())},
         "embedding": {"ratio": 1.0},
     }
@@ -137,6 +142,31 @@ def test_what_is_missing_is_sent_to_the_profile_that_has_it():
     assert BY_ID["L12"].judge(demo).needs.startswith("PROFILE=paper: ")
     group = {"liu-a": simulated("liu-a", 0.7, n=50)}
     assert BY_ID["M1"].judge(replace(short, liu=group)).needs == "PROFILE=paper-cpu: Model B, SRGAN"
+
+
+def test_a_claim_is_judged_where_it_is_settled_or_else_where_it_was_run(monkeypatch):
+    """The profile's own runs first; those of the other only if they say more."""
+    weak = {arm: simulated(arm, a, seeds=1) for arm, a in {"vgg19": 0.7, "baseline1": 0.71}.items()}
+    strong = {arm: simulated(arm, a) for arm, a in {"vgg19": 0.6, "baseline1": 0.7, "baseline2": 0.7}.items()}
+    both = {
+        "paper": archive(wild=weak),
+        "paper-cpu": replace(archive(wild=strong), plan=plans.profile("paper-cpu")),
+    }
+    monkeypatch.setattr(claims, "read", lambda plan, root: both[plan.name])
+    judged = {j.claim.id: j for j in claims.judge_all(PLAN)}
+    assert (judged["L2"].verdict, judged["L2"].profile) == (HOLDS, "paper-cpu")
+    assert (judged["L3"].verdict, judged["L3"].profile) == (HOLDS, "paper-cpu")  # not run in the first
+    assert (judged["L1"].verdict, judged["L1"].profile) == (FAILS, "paper-cpu")
+    assert judged["L10"].verdict == NOT_RUN and judged["L10"].profile == judged["L8"].profile == ""
+    other = {arm: simulated(arm, a, seeds=1) for arm, a in {"vgg19": 0.6, "baseline1": 0.605}.items()}
+    both["paper-cpu"] = replace(both["paper-cpu"], wild=other)
+    assert next(j for j in claims.judge_all(PLAN) if j.claim.id == "L2").profile == "paper"
+    assert claims.sources(list(judged.values())) == ""
+
+
+def test_the_lab_has_a_schedule_of_its_own():
+    few = {arm: simulated(arm, 0.7, protocol="subject", epochs=50) for arm in plans.FACTORIAL}
+    assert BY_ID["L10"].judge(archive(lab=few)).why.startswith("50 epochs instead of 60")
 
 
 def test_controls_are_shown_and_do_not_decide():
@@ -327,7 +357,7 @@ def kim(accuracy: dict[tuple[str, str], float], folds: int = 10, n: int = 181) -
         ease, labels = rng.permutation(n) / n, rng.integers(0, 7, n)
         subject = np.array([f"S{i}" for i in rng.integers(0, 60, n)])
         for (arm, protocol), a in accuracy.items():
-            run = Run(WHOLE[arm], "ckplus", protocol, fold, 10)
+            run = Run(whole(arm, protocol), "ckplus", protocol, fold, 10)
             hits = ease < a + 0.004 * (fold % 3)
             found[protocol][run] = result(arm, hits, labels, subject, "ckplus", protocol, fold=fold)
     return archive(kim=found)

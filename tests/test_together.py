@@ -1,5 +1,8 @@
 """Several arms as one network."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +11,8 @@ from fercompanion import tables
 from fercompanion.data import DataError
 from fercompanion.photo import SHIPPED, load_run
 from fercompanion.plans import PROFILES, small_runs
-from fercompanion.runs import stored_recipe
+from fercompanion.recipes import MILD
+from fercompanion.runs import Result, Run, stored_recipe
 from fercompanion.tables import averaged, blank
 
 
@@ -45,6 +49,43 @@ def test_other_images_are_refused():
     x = np.zeros((1, 4, 3))
     with pytest.raises(DataError, match="different images"):
         averaged({"a": arm(x), "b": arm(x, index=range(1, 5))}, "ab")
+
+
+def test_the_same_places_with_other_faces_are_refused():
+    x = np.zeros((1, 4, 3))
+    with pytest.raises(DataError, match="different images"):
+        averaged({"a": arm(x), "b": replace(arm(x), labels=np.array([0, 1, 0, 0]))}, "ab")
+
+
+def test_an_arm_without_logits_is_named():
+    x = np.zeros((1, 4, 3))
+    with pytest.raises(DataError, match="of b classes alone"):
+        averaged({"a": arm(x), "b": replace(arm(x), logits={}, classes={"tencrop": np.zeros((1, 4))})}, "ab")
+
+
+@pytest.mark.parametrize("apart", ["seeds", "folds"])
+def test_runs_with_logits_and_with_classes_are_pooled(apart):
+    """As where one was archived before classes took the logits' place."""
+    rng, results = np.random.default_rng(0), {}
+    for k, kept in enumerate(("logits", "predicted")):
+        answers = {v: rng.normal(size=(4, 3)) for v in ("centre", "tencrop")}
+        arrays = {
+            f"test_{kept}_{v}": x if kept == "logits" else x.argmax(1).astype(np.uint8)
+            for v, x in answers.items()
+        }
+        arrays |= {
+            "test_index": np.arange(4) + (0 if apart == "seeds" else 4 * k),
+            "test_labels": np.zeros(4, int),
+        }
+        arrays |= {"test_clean": np.ones(4, bool), "test_subject": np.array(list("abcd"))}
+        made = Result({"data_sha256": "0"}, Path())
+        made.__dict__["predictions"] = arrays
+        place = {"seed": k} if apart == "seeds" else {"fold": k, "protocol": "subject", "n_folds": 2}
+        results[Run(replace(MILD, name="mild-vgg19"), "demo", **place)] = made
+    (t,) = tables.by_arm(results).values()
+    named = np.array([r.classes("centre") for r in results.values()])
+    assert not t.logits
+    np.testing.assert_array_equal(t.predicted("centre"), named if apart == "seeds" else named.reshape(1, 8))
 
 
 def test_no_common_seed_is_refused():

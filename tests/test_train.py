@@ -153,8 +153,10 @@ def test_recorded_steps_are_launched_ones(triplets, optimizer, monkeypatch):
         setting = (model, optimizer, criterion, recipe, image, mask, rows % 7, rows, machine)
         step = train.make_step(*setting) if record else partial(train.train_step, *setting)
         losses = []
+        torch.manual_seed(
+            1
+        )  # as in an epoch: a replayed step takes as much of the random stream as a launched one
         for number in range(8):
-            torch.manual_seed(number)
             train._set_rate(optimizer, 1e-3 * (number + 1))
             losses.append(step(torch.randperm(96, device="cuda")[:32])[0].clone())
         ends.append([*losses, *model.state_dict().values()])
@@ -527,6 +529,15 @@ def test_complete_trains_what_is_missing(result, small_demo):
     assert list(done) == plan and [r.info["seed"] for r in done.values()] == [6, 5]
     assert trained == plan[:1]
     assert (result.folder / "run.json").stat().st_mtime_ns == before
+
+
+def test_runs_on_another_copy_stop_the_training_before_it_starts(result, faces, small_demo, monkeypatch):
+    """Else the tables would refuse to compare them, days later."""
+    darker = replace(faces, images=faces.images // 2)
+    monkeypatch.setattr(runs, "_faces", lambda name, root: darker)
+    with pytest.raises(DataError, match=f"demo: .*another copy .{faces.sha256[:12]}.*RETRAIN=1"):
+        complete([replace(RUN, seed=7), RUN], "test")
+    assert list(complete([RUN], "test")) == [RUN]  # what is archived can be looked at
 
 
 @pytest.mark.parametrize("threads", [1, 2])
