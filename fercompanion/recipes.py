@@ -104,7 +104,7 @@ class Recipe:
     rotate: float = _from(0.0, "not in the paper; degrees")
     zoom: float = _from(0.0, "not in the paper; fraction")
     shift: float = _from(0.0, "not in the paper; pixels")
-    occlusion: float = _sibling(0.0, "Kim et al.; probability of one black rectangle")
+    occlusion: float = _from(0.0, "not in the paper; probability of one black rectangle, as in Kim et al.")
     # evaluation beside centre crop and TenCrop
     knn: bool = _sibling(False, "DNNRL; also classify the embeddings by k-NN")
     test_occluded: bool = _sibling(False, "Kim et al.; also test on occluded faces")
