@@ -419,5 +419,5 @@ def drawn(run: Run) -> bool:
 
 
 def arm_of(run: Run) -> str:
-    """The arm's name within its recipe: "short-lkrnet" -> "lkrnet"."""
-    return run.recipe.name.split("-", 1)[1]
+    """The arm of a run's recipe."""
+    return run.recipe.arm

@@ -130,6 +130,11 @@ class Recipe:
         if self.lam and self.metric != "center" and self.triplets == "none":
             raise ValueError(f"triplets='none': {self.metric} loss with lam={self.lam} needs batch or epoch")
 
+    @property
+    def arm(self) -> str:
+        """The arm's name within its recipe: "short-lkrnet" -> "lkrnet"."""
+        return self.name.split("-", 1)[-1]
+
     def model_options(self) -> dict:
         """Arguments of `models.build_model` beside name and number of classes: the fields that the network takes."""
         own = {f.name for f in fields(self)}

@@ -209,7 +209,8 @@ def complete(
     finished : called with each run as soon as it is trained.
     workers : so many train at a time, or as many as `side_by_side` says.
     """
-    missing = [run for run in runs if find(run, profile) is None]
+    archived = find_all(runs, profile)
+    missing = [run for run in runs if run not in archived]
     if missing and is_set("FERCOMPANION_NO_TRAINING"):
         print(
             f"{len(missing)} of {len(runs)} runs are not archived, and FERCOMPANION_NO_TRAINING forbids training"
@@ -223,7 +224,7 @@ def complete(
             print(f"{left_out} of {len(runs)} runs are neither archived nor possible here: {error}")
             missing = [run for run in missing if run.dataset != name]
             continue
-        known = {r.info["data_sha256"] for run, r in find_all(runs, profile).items() if run.dataset == name}
+        known = {r.info["data_sha256"] for run, r in archived.items() if run.dataset == name}
         if other := sorted(known - {faces.sha256}):
             raise DataError(
                 f"{name}: the runs in {results_folder(profile)} were made on another copy ({other[0][:12]}, this one is "
@@ -437,10 +438,10 @@ def _asked_for(logits: str, run: Run) -> bool:
     """
     if run.protocol != "official" or "last_epoch" in logits:
         return False
-    arm = run.recipe.name.split("-", 1)[-1]
-    if arm in ("liu-a", "liu-b"):
+    if run.recipe.arm in ("liu-a", "liu-b"):
         return True
-    return logits == "test_logits_tencrop" and (run.recipe.paper == "lkrnet" or arm in AVERAGED.values())
+    averaged = run.recipe.paper == "lkrnet" or run.recipe.arm in AVERAGED.values()
+    return averaged and logits == "test_logits_tencrop"
 
 
 def summary(arrays: dict, history: list[dict]) -> dict:

@@ -193,6 +193,8 @@ def fused(
     """
     if not all(a in t for a in (first, second) for t in (valid, test)):
         return None
+    for part in (valid, test):
+        _same_images((part[first], part[second]), "fused")
     seeds = tuple(s for s in valid[first].seeds if s in valid[second].seeds)
     rows = [[valid[a].seeds.index(s) for s in seeds] for a in (first, second)]
     chosen = zip(

@@ -222,10 +222,9 @@ def make_step(
 
     def replayed(rows: torch.Tensor):
         nonlocal still, found, launched, kept
+        # The first are steps like all others, in which libraries choose algorithms and the optimiser its places.
         if launched < LAUNCHED:
-            launched += (
-                1  # a step like all others, in which libraries choose algorithms and the optimiser its places
-            )
+            launched += 1
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 made = step(rows)
@@ -280,22 +279,17 @@ def draw_triplets(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor,
     """
     if how == "none":
         return rows, None
-    anchor = torch.arange(len(rows), device=rows.device)
     if how == "epoch":
+        every = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         rows = torch.cat([rows, *_partners(rows, labels, train)])
-        return rows, (
-            anchor,
-            anchor + len(anchor),
-            anchor + 2 * len(anchor),
-            torch.ones_like(anchor, dtype=torch.bool),
-        )
+        return rows, (*torch.arange(len(rows), device=rows.device).chunk(3), every)
     if how != "batch":
         raise ValueError(f"triplets={how!r}: choose none, batch or epoch")
     same = labels[rows, None] == labels[None, rows]
     lot = torch.rand(same.shape, device=rows.device)
     positive = (lot * same.fill_diagonal_(False)).max(1)
     negative = (lot * (labels[rows, None] != labels[None, rows])).max(1)
-    real = (positive.values > 0) & (negative.values > 0)
+    anchor, real = torch.arange(len(rows), device=rows.device), (positive.values > 0) & (negative.values > 0)
     return rows, (anchor, positive.indices, negative.indices, real)
 
 
@@ -327,10 +321,9 @@ def _by_class(labels: torch.Tensor, train: torch.Tensor):
 
 def make_optimizer(model, recipe: Recipe):
     """The recipe's optimiser over all parameters; on a GPU one whose step can be recorded, see `make_step`."""
-    device = next(model.parameters()).device
-    gpu = device.type == "cuda"
-    common = {"lr": torch.tensor(recipe.lr, device=device) if gpu else recipe.lr}
-    common |= {"weight_decay": recipe.weight_decay}
+    gpu = next(model.parameters()).is_cuda
+    rate = torch.tensor(recipe.lr, device="cuda") if gpu else recipe.lr
+    common = {"lr": rate, "weight_decay": recipe.weight_decay}
     if recipe.optimizer == "sgd":
         momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
         return torch.optim.SGD(model.parameters(), **common, **momentum, fused=True)

@@ -22,6 +22,7 @@ from scipy import stats
 from . import evaluate, plans, tables
 from .evaluate import Estimate
 from .recipes import Recipe
+from .runs import stored_recipe
 from .tables import FEWEST, TITLES, Tested
 
 VERDICTS = ("holds", "does not hold", "not settled", "not run", "not testable here")
@@ -211,7 +212,7 @@ def shortfall(tested: Sequence[Tested]) -> str:
     for t in tested:
         hits, largest = 100 * t.hits("centre").mean(), 100 * np.bincount(t.labels).max() / len(t.labels)
         if hits < largest + LUCK:
-            arm = TITLES[t.results[0].info["recipe"]["name"].split("-", 1)[1]]
+            arm = TITLES[stored_recipe(t.results[0].info).arm]
             found.append(f"{arm} has {hits:.0f} %, the largest class {largest:.0f} %")
         last = [r for r in t.results if r.info["selection"] == "last epoch"]  # else an earlier one is tested
         fallen = sum(tables.fell_back(r) is not None for r in last)
@@ -220,17 +221,17 @@ def shortfall(tested: Sequence[Tested]) -> str:
                 f"{count(fallen, 'run')} of {len(t.results)} lost what {'they' if fallen > 1 else 'it'} had learnt"
             )
     for info in (r.info for t in tested for r in t.results):
-        recipe = info["recipe"]
-        whole = _whole()[info["protocol"] == "official", recipe["name"].split("-", 1)[1]]
+        recipe = stored_recipe(info)
+        whole = _whole()[info["protocol"] == "official", recipe.arm]
         if info["dataset"].startswith("demo"):
             found.append("synthetic faces")
-        if recipe["epochs"] < whole.epochs:
-            found.append(f"{recipe['epochs']} epochs instead of {whole.epochs}")
-        if recipe["width"] < whole.width:
-            found.append(f"networks {recipe['width']:g} times as wide")
-        if recipe.get("faces", "original") != whole.faces:
-            found.append(f"faces enlarged by {recipe['faces']}")
-        if recipe["model"] == "liu_b" and recipe["weights"] == "none":
+        if recipe.epochs < whole.epochs:
+            found.append(f"{recipe.epochs} epochs instead of {whole.epochs}")
+        if recipe.width < whole.width:
+            found.append(f"networks {recipe.width:g} times as wide")
+        if recipe.faces != whole.faces:
+            found.append(f"faces enlarged by {recipe.faces}")
+        if recipe.model == "liu_b" and recipe.weights == "none":
             found.append("model B from random weights")
     return ", ".join(dict.fromkeys(found))
 

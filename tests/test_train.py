@@ -153,9 +153,7 @@ def test_recorded_steps_are_launched_ones(triplets, optimizer, monkeypatch):
         setting = (model, optimizer, criterion, recipe, image, mask, rows % 7, rows, machine)
         step = train.make_step(*setting) if record else partial(train.train_step, *setting)
         losses = []
-        torch.manual_seed(
-            1
-        )  # as in an epoch: a replayed step takes as much of the random stream as a launched one
+        torch.manual_seed(1)  # once, as in an epoch: both take as much of the random stream
         for number in range(8):
             train._set_rate(optimizer, 1e-3 * (number + 1))
             losses.append(step(torch.randperm(96, device="cuda")[:32])[0].clone())
