@@ -179,15 +179,15 @@ PROFILES = {
             "demo",
             {
                 "wild": _SYNTHETIC.format(8),
-                "lab": _SYNTHETIC.format(8),
+                "lab": _SYNTHETIC.format(6),
                 "dnnrl": _SYNTHETIC.format(6),
-                "liu": _SYNTHETIC.format("5 (model B: 3)"),
+                "liu": _SYNTHETIC.format("4 (model B: 3)"),
                 "kim": _SYNTHETIC.format(4),
             },
             "demo",
             "demo-ck",
             _DEMO,
-            replace(_NARROW, name="demo", epochs=8),
+            replace(_NARROW, name="demo", epochs=6),
             arms=(*FACTORIAL, "lkrnet-lambda0.4"),
             lab_arms=("vgg19", "lkrnet"),
             lab_folds=2,
@@ -195,7 +195,7 @@ PROFILES = {
                 "demo",
                 {
                     "dnnrl": {"width": 0.25, "epochs": 6, "standardise": True} | _SMALLER,
-                    "liu": {"width": 0.25, "epochs": 5, "standardise": True},
+                    "liu": {"width": 0.25, "epochs": 4, "standardise": True},
                     "kim": {"width": 0.25, "epochs": 4, "batch_size": 16, "localisation_rate": 0.1},
                 },
                 {

@@ -95,18 +95,19 @@ def test_logits_are_the_log_of_the_mean_softmax(name):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_convolution_of_tiny_maps_is_torchs(size, layout):
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolution_of_tiny_maps_is_torchs(size, layout, bias):
     """Value and gradients of the convolution that treats maps of 2 x 2 and less as a matrix product."""
     torch.manual_seed(0)
-    ours = Conv3x3(6, 9, 3, padding=1).double().to(memory_format=layout)
-    theirs = nn.Conv2d(6, 9, 3, padding=1).double()
+    ours = Conv3x3(6, 9, 3, padding=1, bias=bias).double().to(memory_format=layout)
+    theirs = nn.Conv2d(6, 9, 3, padding=1, bias=bias).double()
     theirs.load_state_dict(ours.state_dict())
     results = []
     for layer in (ours, theirs):
         x = batch(4 * 6, size)[0].view(4, 6, size, size).double().to(memory_format=layout).requires_grad_()
         out = layer(x)
         out.sin().sum().backward()
-        results.append((out, x.grad, layer.weight.grad, layer.bias.grad))
+        results.append((out, x.grad, *(p.grad for p in layer.parameters())))
     for mine, expected in zip(*results, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-12)
 

@@ -102,17 +102,22 @@ class VGG19(nn.Module):
 class Conv3x3(nn.Conv2d):
     """A 3 x 3 convolution with padding 1 that on the CPU treats maps of 2 x 2 and less as one matrix product.
 
-    The same sums in another order.  The CPU's convolution takes three times as long on such maps, of which the
-    last block has four: measured, VGG19 trains a sixth faster.
+    On such maps every place sees all others, so that the whole map is one vector and the kernels, laid out anew for each
+    place, one matrix; the padding's zeros are left out.  The same sums in another order.  The CPU's convolution takes up
+    to three times as long there.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type != "cpu" or x.shape[2] > 2 or x.shape[3] > 2:
+        height, width = x.shape[2:]
+        if x.device.type != "cpu" or max(height, width) > 2:
             return super().forward(x)
-        windows = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).unfold(1, 3, 1).unfold(2, 3, 1)
-        rows = windows.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)  # (B H W, 9 C)
-        weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # (C', 9 C)
-        return F.linear(rows, weight, self.bias).unflatten(0, (len(x), *x.shape[2:])).permute(0, 3, 1, 2)
+        kernel = self.weight.permute(0, 2, 3, 1)  # (C', 3, 3, C)
+        places = [(i, j) for i in range(height) for j in range(width)]
+        seen = torch.stack([kernel[:, 1 - i : 1 - i + height, 1 - j : 1 - j + width] for i, j in places])
+        matrix = seen.flatten(2).flatten(0, 1)  # (H W C', H W C)
+        bias = None if self.bias is None else self.bias.repeat(len(places))
+        y = F.linear(x.permute(0, 2, 3, 1).flatten(1), matrix, bias)
+        return y.unflatten(1, (height, width, -1)).permute(0, 3, 1, 2)
 
 
 vgg19 = partial(VGG19, local=False)
