@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from .data import DataError
-from .recipes import MILD, OURS, PAPER, PAPER_CK, Recipe, arm
+from .recipes import MILD, OURS, PAPER, PAPER_CK, STRONG, Recipe, arm
 from .runs import Run, find_all, folds
 from .siblings import ARMS as SIBLING_ARMS
 from .siblings import DNNRL, IMAGENET, KIM, sibling_arm
@@ -75,6 +75,7 @@ class Profile:
     seeds, lab_seeds, lab_folds, lab_protocols : how often, and under which protocols of `protocols`.
     literal, literal_seeds : arms trained by the paper's literal recipe beside them, and how often in the wild.
     long_epochs : of `LONG_ARMS`, trained beside the others by the same recipe for longer; 0 = they are not.
+    strong_seeds : how often `LONG_ARMS` are trained by the recipe `STRONG` beside them.
     small : whether `SMALL` is trained too.
     instead : a profile whose runs answer where this one has none yet.
     siblings : how the other three papers' runs differ from what those papers print.
@@ -95,6 +96,7 @@ class Profile:
     literal: tuple[str, ...] = ()
     literal_seeds: int = 1
     long_epochs: int = 0
+    strong_seeds: int = 0
     small: bool = False
     instead: str = ""
     siblings: Siblings = field(default_factory=Siblings)
@@ -270,6 +272,7 @@ PROFILES = {
             literal=("vgg19", "lkrnet", "lkrnet-lambda0"),
             literal_seeds=5,
             long_epochs=150,
+            strong_seeds=2,
             small=True,
             instead="paper-cpu",
             siblings=Siblings(
@@ -326,6 +329,11 @@ def long_runs(plan: Profile) -> list[Run]:
         return []
     recipe = replace(plan.recipe, name="long", epochs=plan.long_epochs)
     return [Run(arm(recipe, a), plan.wild) for a in LONG_ARMS]
+
+
+def strong_runs(plan: Profile) -> list[Run]:
+    """Runs in the wild for longer still, by stronger transforms."""
+    return [Run(arm(STRONG, a), plan.wild, seed=seed) for seed in range(plan.strong_seeds) for a in LONG_ARMS]
 
 
 def lab_runs(plan: Profile, protocols: tuple[str, ...] | None = None) -> list[Run]:
@@ -396,15 +404,16 @@ def small_runs(plan: Profile) -> list[Run]:
 def all_runs(plan: Profile) -> list[Run]:
     """The whole plan, most informative first: one seed of every arm before the second of any."""
     wild, lab, dnnrl, liu = wild_runs(plan), lab_runs(plan), dnnrl_runs(plan), liu_runs(plan)
-    kim, literal = kim_runs(plan), literal_runs(plan)
+    kim, literal, strong = kim_runs(plan), literal_runs(plan), strong_runs(plan)
     first = [run for group in (wild, lab, dnnrl, liu, kim) for run in group if run.seed == 0]
     first += (
         small_runs(plan)
         + long_runs(plan)
+        + [run for run in strong if run.seed == 0]
         + kim_printed_runs(plan)
         + [run for run in literal if run.seed == 0]
     )
-    later = [run for group in (wild, dnnrl, liu, lab, kim, literal) for run in group if run.seed > 0]
+    later = [run for group in (strong, wild, dnnrl, liu, lab, kim, literal) for run in group if run.seed > 0]
     return first + later + literal_lab_runs(plan)
 
 

@@ -29,6 +29,12 @@ from .whole import whole
 ROOT = Path(__file__).resolve().parents[1]
 AVERAGED = {"LKRNet": "lkrnet", "DNNRL": "dnn", "Liu et al.": "liu-a", "Kim et al.": "kim-softmax"}
 """Paper -> the arm that notebook 10 averages with the other papers'."""
+SELECTIONS = {
+    "accuracy": "best PublicTest epoch (centre crop)",
+    "loss": "lowest PublicTest loss",
+    "last": "last epoch",
+}
+"""Recipe.select, as run.json says it."""
 MOST_WORKERS = 4
 """Runs trained side by side at most: each holds a network and a data set in memory."""
 
@@ -413,7 +419,7 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
         "n": {"train": len(who.train), "valid": len(who.valid), "test": len(who.test)},
         "epochs": fitted["epochs"],
         "selected_epoch": fitted["selected"],
-        "selection": _selection(run.recipe) if len(who.valid) else "last epoch",
+        "selection": SELECTIONS[run.recipe.select] if len(who.valid) else SELECTIONS["last"],
         "k": fitted["k"],
         "parameters": fitted["parameters"],
         "metrics": summary(arrays, fitted["history"]),
@@ -515,10 +521,6 @@ def _shown(name: str, root: str | None, how: str) -> Faces:
     from .superres import enlarge
 
     return enlarge(_faces(name, root), how)
-
-
-def _selection(recipe: Recipe) -> str:
-    return "lowest PublicTest loss" if recipe.select == "loss" else "best PublicTest epoch (centre crop)"
 
 
 @lru_cache(maxsize=2)

@@ -53,7 +53,8 @@ def fit(
     ----------
     recipe : what to train and how.
     landmarks : of all faces; may be None if the recipe uses no mask.
-    parts : who trains, selects and tests.  Without images to select on, the last epoch is the result.
+    parts : who trains, selects and tests.  Without images to select on, or where the recipe says so, the last epoch is
+        the result.
     seed : of weights, order, transforms and dropout.
     folder : where ``checkpoint.pt`` is kept after an epoch, see `CHECKPOINT_SECONDS`; a run that finds one goes on
         from there, to the same bits as an unbroken run on the same machine and versions.
@@ -129,7 +130,7 @@ def fit(
         row |= {"train_seconds": trained, "seconds": time.perf_counter() - start}
         history.append({"epoch": epoch + 1, **row})
         score = -row["valid_loss"] if select_by_loss else row["valid_accuracy"]
-        if not len(parts.valid) or best is None or score > best["score"]:
+        if not len(parts.valid) or recipe.select == "last" or best is None or score > best["score"]:
             best = {"epoch": epoch + 1, "score": score, "model": _copy(model)}
         elif select_by_loss and recipe.rollback and -score > -best["score"] * (1 + recipe.rollback):
             model.load_state_dict(best["model"])

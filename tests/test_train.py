@@ -265,6 +265,19 @@ def test_selection_takes_the_first_best_epoch_of_public_test(faces, tmp_path, mo
     )
 
 
+def test_a_recipe_may_take_the_last_epoch_whatever_public_test_says(faces, tmp_path):
+    best = tiny_fit(tiny(OURS, "vgg19", epochs=4), tmp_path / "best", faces=faces)
+    last = tiny_fit(tiny(OURS, "vgg19", epochs=4, select="last"), tmp_path / "last", faces=faces)
+    assert best["selected"] < last["selected"] == 4
+    assert [row["loss"] for row in best["history"]] == [row["loss"] for row in last["history"]]
+    assert (
+        last["predictions"].keys() == best["predictions"].keys()
+    )  # PublicTest's are kept, to choose recipes by
+    np.testing.assert_array_equal(
+        last["predictions"]["test_logits_centre"], best["predictions"]["test_logits_last_epoch"]
+    )
+
+
 def test_without_images_to_select_on_the_last_epoch_counts(faces, tmp_path):
     who = replace(parts(faces, "official"), valid=np.zeros(0, np.int64))
     fitted = train.fit(tiny(OURS, "vgg19"), faces, None, who, 0, tmp_path, FLOAT32)
