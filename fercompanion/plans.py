@@ -180,8 +180,8 @@ PROFILES = {
         Profile(
             "demo",
             {
-                "wild": _SYNTHETIC.format(8),
-                "lab": _SYNTHETIC.format(6),
+                "wild": _SYNTHETIC.format("8 (demo-ck: 6)"),
+                "lab": _SYNTHETIC.format("8 (demo-ck: 6)"),
                 "dnnrl": _SYNTHETIC.format(6),
                 "liu": _SYNTHETIC.format("4 (model B: 3)"),
                 "kim": _SYNTHETIC.format(4),
