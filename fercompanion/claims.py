@@ -103,7 +103,7 @@ def sources(judgements: Sequence[Judgement]) -> str:
     }
     if len(own) < 2:
         return ""
-    return "; ".join(f"judged from {p}: {', '.join(ids)}" for p, ids in sorted(own.items())) + "."
+    return "; ".join(f"from {p} {', '.join(ids)}" for p, ids in sorted(own.items())) + "."
 
 
 def read(plan: plans.Profile, root: str | None = None) -> Archive:
@@ -531,7 +531,8 @@ def spoken_recalls(archive: Archive, margin: float = 5.0) -> Judgement:
     if all(FAILS in s for s in signs.values()):
         verdict = FAILS
     why = "; ".join(
-        f"{split}: {s.count(HOLDS)} of {len(s)} within {margin:g} points" for split, s in signs.items()
+        f"{split}: {s.count(HOLDS)} of {len(s)} with their interval within {margin:g} points"
+        for split, s in signs.items()
     )
     told |= {
         "ours": "; ".join(shown),

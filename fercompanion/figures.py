@@ -65,7 +65,7 @@ def save(
     Parameters
     ----------
     figure : None to write the table alone.
-    note : printed small under the figure: data, epochs, n, protocol.
+    note : printed small under the figure: data, epochs, n, protocol; its lines are kept apart.
     shows : data sets whose faces the figure shows.  If one is licensed the figure goes to build/figures/
         instead, which git ignores; if a demo set stands in for the profile's own, to figures/demo/.
     """
@@ -75,8 +75,9 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     if figure is not None:
         if note:
+            text = "\n".join(fill(line, 110, break_on_hyphens=False) for line in note.split("\n"))
             # Below the axes: savefig's tight box takes it in.
-            figure.text(0.5, -0.02, fill(note, 110), ha="center", va="top", fontsize=7, color="0.35")
+            figure.text(0.5, -0.02, text, ha="center", va="top", fontsize=7, color="0.35")
         path = folder / f"{name}.png"
         figure.savefig(path)
         with Image.open(path) as drawn:
@@ -738,15 +739,14 @@ def protocol_strips(
     for (label, value), style in zip(printed.items(), ("--", ":", "-."), strict=False):
         ax.hlines(value, -0.48, 0.48, color="black", lw=1, ls=style, label=label)
     ax.axhline(chance, color="0.6", lw=0.8, ls=(0, (1, 3)))
-    ax.text(
-        len(groups) - 0.5,
-        chance + 1,
-        "always the largest class",
-        ha="right",
-        va="bottom",
-        fontsize=7,
-        color="0.45",
-    )
+    beyond = {
+        "transform": ax.get_yaxis_transform(),
+        "ha": "left",
+        "va": "center",
+        "fontsize": 7,
+        "color": "0.45",
+    }
+    ax.text(1.01, chance, "always the\nlargest class", **beyond)
     for edge in range(1, len(groups)):
         ax.axvline(edge - 0.5, color="0.9", lw=0.8, zorder=0)
     ax.set(ylabel="accuracy, %", ylim=(0, 103), xlim=(-0.5, len(groups) - 0.5))

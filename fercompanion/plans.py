@@ -252,8 +252,8 @@ PROFILES = {
         Profile(
             "paper",
             {
-                "wild": "FER2013 with full-width networks and 40 epochs (VGG19 and LKRNet also 150). Not converged: more "
-                "epochs still give a little more.",
+                "wild": "FER2013 with full-width networks and 40 epochs (VGG19 and LKRNet also 150, "
+                "which changes little beside the luck of a seed).",
                 "lab": "CK+ with full-width networks, 60 epochs and ten folds, as far as they were run.",
             }
             | dict.fromkeys(

@@ -30,8 +30,11 @@ def verdict_block(plan: plans.Profile) -> str:
         if own:
             names = f" ({', '.join(own)})" if verdict != verdicts.OPEN else ""
             parts.append(f"*{verdict}* {len(own)}{names}")
+    decided = [j for j in judged if j.verdict in (verdicts.HOLDS, verdicts.FAILS)]
+    reckoned, run = (", ".join(j.claim.id for j in decided if bool(j.profile) == b) for b in (False, True))
     return (
-        f"**{len(judged)} claims of the four papers, judged on the runs below:** {'; '.join(parts)}. Runs that "
+        f"**{len(judged)} claims of the four papers, judged by arithmetic or on the runs below:** {'; '.join(parts)}. "
+        f"Of those decided {reckoned or 'none'} needed arithmetic alone, {run or 'none'} runs. Runs that "
         "are shorter or narrower than those of the profile `paper` (on FER2013 full width and 40 epochs) settle nothing, "
         "by rule, and fewer than five pairs of seeds only what differs by far; what each claim says, and why it got its "
         f"verdict, stands in [notebook 10](notebooks/10_claims.ipynb) and [its table](figures/{plan.name}/claims.csv).\n\n"
