@@ -246,6 +246,7 @@ PROFILES = {
                 kim_printed={
                     "kim": {"random": 5, "sequence": 1, "subject": 5},
                     "kim-no-occlusion": {"subject": 2},
+                    "kim-softmax": {"random": 5},
                 },
             ),
         ),
