@@ -209,9 +209,9 @@ def changed(recipe, assignments: list[str], name: str):
     """The recipe with fields set from FIELD=VALUE texts, read as the type of the field."""
     for text in assignments:
         field, _, value = text.partition("=")
-        old = getattr(recipe, field, None)
-        if old is None or field == "name":
+        if field not in recipe.__dataclass_fields__ or field == "name":
             raise DataError(f"--set {text}: there is no field {field!r}; train --show lists them")
+        old = getattr(recipe, field)
         try:
             if isinstance(old, bool):
                 new = {"true": True, "false": False, "1": True, "0": False}[value.lower()]

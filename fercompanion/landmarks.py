@@ -80,8 +80,8 @@ class Landmarks:
 
 def cache_dir() -> Path:
     """Folder of the caches: `FERCOMPANION_CACHE`, or fercompanion in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("FERCOMPANION_CACHE", f"{home}/fercompanion")).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("FERCOMPANION_CACHE") or f"{home}/fercompanion").expanduser()
 
 
 def find_landmarks(

@@ -142,7 +142,7 @@ def results_folder(profile: str) -> Path:
 
     FERCOMPANION_RESULTS replaces results/.
     """
-    root = Path(os.environ.get("FERCOMPANION_RESULTS", ROOT / "results")).expanduser()
+    root = Path(os.environ.get("FERCOMPANION_RESULTS") or ROOT / "results").expanduser()
     return root / (f"{profile}-retrain" if is_set("RETRAIN") else profile)
 
 
