@@ -270,9 +270,8 @@ def test_a_recipe_may_take_the_last_epoch_whatever_public_test_says(faces, tmp_p
     last = tiny_fit(tiny(OURS, "vgg19", epochs=4, select="last"), tmp_path / "last", faces=faces)
     assert best["selected"] < last["selected"] == 4
     assert [row["loss"] for row in best["history"]] == [row["loss"] for row in last["history"]]
-    assert (
-        last["predictions"].keys() == best["predictions"].keys()
-    )  # PublicTest's are kept, to choose recipes by
+    # PublicTest's are kept, to choose recipes by.
+    assert last["predictions"].keys() == best["predictions"].keys()
     np.testing.assert_array_equal(
         last["predictions"]["test_logits_centre"], best["predictions"]["test_logits_last_epoch"]
     )
