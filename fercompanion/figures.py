@@ -324,14 +324,15 @@ def lengths(groups: Sequence[dict[str, Tested]]):
 
 
 def _learning_curve(ax, t: Tested, part: str, **style) -> None:
-    """An arm's accuracy against epochs: mean over seeds or folds, which are drawn thin behind it."""
-    epochs, lines = (
-        t.results[0].history["epoch"],
-        np.stack([r.history[f"{part}_accuracy"] for r in t.results]),
-    )
+    """An arm's accuracy against epochs: mean over seeds or folds, which are drawn thin behind it.
+
+    Runs that lose patience differ in length; the mean goes as far as all of them train, or it would leap.
+    """
+    lines = [pd.Series(r.history[f"{part}_accuracy"], r.history["epoch"]) for r in t.results]
     if len(lines) > 1:
-        ax.plot(epochs, lines.T, color=style["color"], lw=0.4, alpha=0.5)
-    ax.plot(epochs, lines.mean(0), **style)
+        for line in lines:
+            ax.plot(line, color=style["color"], lw=0.4, alpha=0.5)
+    ax.plot(pd.concat(lines, axis=1).mean(axis=1, skipna=False), **style)
     ax.set_xlabel("epoch")
     ax.xaxis.get_major_locator().set_params(integer=True)
 
