@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from .augment import ten_views
 from .data import DataError
-from .explain import recipe_of, trained_model
+from .explain import trained_model
 from .landmarks import Detector, find_all
+from .recipes import Recipe
 from .regions import key_region_mask
-from .runs import Result, read_info
+from .runs import Result, read
 
 LARGEST = 1600
 """Photos are reduced to this many pixels on the longer side before detection."""
-
 
 SHIPPED = Path(__file__).parent / "trained"
 """A small network trained on FER2013 comes with the package; MODEL_CARD.md there tells what it can and cannot."""
@@ -30,7 +30,7 @@ class Face:
 
     Attributes
     ----------
-    box : x1 y1 x2 y2 in pixels of the photo (after reduction to `LARGEST`).
+    box : x1 y1 x2 y2 in pixels of the photo, turned upright.
     image : uint8 (48, 48), what the network saw.
     points : float32 (5, 2), landmarks in pixels of `image`.
     probabilities : class -> probability, most likely first.
@@ -60,11 +60,11 @@ def load_run(folder: str | Path) -> Result:
         raise DataError(
             f"{folder}: no finished run here; train one: python -m fercompanion sweep --profile demo"
         )
-    return Result(read_info(path), path.parent)
+    return read(path)
 
 
 def read_photo(path: str | Path) -> Image.Image:
-    """A photo, turned upright, RGB, at most `LARGEST` pixels long."""
+    """A photo, turned upright, RGB."""
     try:
         with Image.open(path) as opened:
             photo = ImageOps.exif_transpose(opened)
@@ -73,9 +73,8 @@ def read_photo(path: str | Path) -> Image.Image:
             photo = photo.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except Exception as error:  # damaged bytes make Pillow's readers raise whatever they stumble over
         raise DataError(f"{path}: not a readable image ({error}); save it as JPEG or PNG") from None
-    photo.thumbnail((LARGEST, LARGEST))
     return photo
 
 
@@ -98,28 +97,46 @@ def read_expressions(path: str | Path, folder: str | Path = SHIPPED) -> list[Fac
         The file is no image, no face is found in it, or the run is missing or cannot be asked.
     """
     result = load_run(folder)
-    recipe, classes = recipe_of(result), result.info["classes"]
-    if not recipe.cross_entropy or recipe.faces != "original":
-        how = "enlarged faces" if recipe.cross_entropy else "its nearest training faces, which are not kept"
-        raise DataError(f"{folder}: {recipe.name} answers by {how}; choose the run of another arm")
+    recipe, classes = result.recipe, result.info["classes"]
+    if by := _unaskable(recipe):
+        raise DataError(f"{folder}: {recipe.name} answers by {by}; choose the run of another arm")
     model = trained_model(recipe, result.weights(), len(classes))
     photo = read_photo(path)
-    found = find_all(np.asarray(photo), Detector())
+    reduced = photo.copy()
+    reduced.thumbnail((LARGEST, LARGEST))
+    found = find_all(np.asarray(reduced), Detector())
     if not found:
         raise DataError(f"{path}: MTCNN finds no face; try a larger or brighter picture")
     faces = []
     for box, points in sorted(found, key=lambda f: -(f[0][2] - f[0][0]) * (f[0][3] - f[0][1])):
-        image, corner, scale = cut_out(photo, box)
-        points, inner = (points - corner) * scale, (box.reshape(2, 2) - corner) * scale
+        image, corner, scale = cut_out(reduced, box)
+        points, inner = ((x - corner) * scale - 0.5 for x in (points + 0.5, box.reshape(2, 2) + 0.5))
         mask = key_region_mask(points[None], inner.reshape(1, 4), 48, recipe.region_alpha)
         stack = torch.cat([torch.tensor(image)[None, None] / 255.0, torch.as_tensor(mask)[:, None]], 1)
         ten = ten_views(stack.float(), recipe).flatten(0, 1)
         with torch.no_grad():
             p = model(ten[:, :1], ten[:, 1:]).logits.mean(0).softmax(0).numpy()
         order = np.argsort(-p)
-        faces.append(Face(tuple(map(float, box)), image, points.astype(np.float32),
-                          {classes[k]: float(p[k]) for k in order}))  # fmt: skip
+        faces.append(
+            Face(
+                tuple((box * photo.width / reduced.width).tolist()),
+                image,
+                points.astype(np.float32),
+                {classes[k]: float(p[k]) for k in order},
+            )
+        )
     return faces
+
+
+def _unaskable(recipe: Recipe) -> str:
+    """By what a network answers that a new photo does not have; empty if by nothing."""
+    if not recipe.cross_entropy:
+        return "its nearest training faces, which are not kept"
+    if recipe.faces != "original":
+        return "enlarged faces"
+    if recipe.mask not in ("none", "regions"):
+        return "the masks of the faces it was trained on"
+    return ""
 
 
 def cut_out(photo: Image.Image, box: np.ndarray, room: float = 0.1) -> tuple[np.ndarray, np.ndarray, float]:
@@ -128,11 +145,11 @@ def cut_out(photo: Image.Image, box: np.ndarray, room: float = 0.1) -> tuple[np.
     Returns
     -------
     image : uint8 (48, 48), grey.
-    corner : float (2,), x and y of its top-left corner in the photo.
+    corner : float (2,), x and y of its top-left corner in the photo, whose own top-left corner is 0, 0.
     scale : pixels of the cut-out per pixel of the photo.
     """
     centre, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max()) * (1 + 2 * room)
-    corner = centre - side / 2
+    corner = centre + 0.5 - side / 2  # of coordinates whose whole numbers are pixels' centres
     square = photo.convert("L").transform(
         (192, 192), Image.Transform.EXTENT, (*corner, *(corner + side)), Image.Resampling.BICUBIC
     )

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fercompanion import photo
 from fercompanion.data import DataError, load_faces
-from fercompanion.explain import recipe_of, trained_model
+from fercompanion.explain import trained_model
 from fercompanion.photo import SHIPPED, load_run, read_expressions, read_photo
 from fercompanion.predict import predict, this_machine, to_stack
 from fercompanion.runs import ROOT
@@ -21,7 +22,7 @@ def test_it_is_small_and_loads():
     result = load_run(SHIPPED)
     assert (SHIPPED / "weights.safetensors").stat().st_size <= 8e6
     assert result.info["dataset"] == "fer2013" and result.info["n"]["test"] == 3589
-    model = trained_model(recipe_of(result), result.weights(), 7)
+    model = trained_model(result.recipe, result.weights(), 7)
     assert sum(p.numel() for p in model.parameters()) == result.info["parameters"]
 
 
@@ -42,10 +43,50 @@ def test_it_reads_a_photo(demo, tmp_path):
     assert found.image.shape == (48, 48) and found.points.shape == (5, 2)
 
 
+def test_boxes_are_the_photos_own(demo, tmp_path, monkeypatch):
+    """Of a photo that is reduced before detection, too."""
+    pytest.importorskip("facenet_pytorch")
+    face = Image.fromarray(demo.images[demo.where("PrivateTest")[3]])
+    face.resize((400, 400), Image.Resampling.BICUBIC).save(tmp_path / "face.png")
+    (whole,) = read_expressions(tmp_path / "face.png")
+    monkeypatch.setattr(photo, "LARGEST", 200)
+    (reduced,) = read_expressions(tmp_path / "face.png")
+    assert np.abs(np.subtract(whole.box, reduced.box)).max() < 20 and max(reduced.box) > 220
+
+
+def test_a_cut_out_lies_where_it_says():
+    """Bright dots in a photo, found again in the cut-out where its corner and scale say."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:300, :300]
+    for _ in range(5):
+        box = np.array([60, 70, 60, 70]) + np.array([0, 0, 1, 1]) * rng.uniform(100, 200) + rng.uniform(0, 20)
+        dot = (box[:2] + box[2:]) / 2 + rng.uniform(-30, 30, 2)
+        bright = 250 * np.exp(-((x - dot[0]) ** 2 + (y - dot[1]) ** 2) / 72)
+        image, corner, scale = photo.cut_out(Image.fromarray(bright.round().astype(np.uint8)), box)
+        weight = image / image.sum(dtype=float)
+        found = (weight.sum(0) @ np.arange(48), weight.sum(1) @ np.arange(48))
+        assert found == pytest.approx((dot + 0.5 - corner) * scale - 0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mask": "shuffled"}, "masks of the faces"),
+        ({"faces": "srgan"}, "enlarged"),
+        ({"cross_entropy": 0}, "nearest"),
+    ],
+)
+def test_runs_that_cannot_be_asked_are_refused(tmp_path, changes, words):
+    info = load_run(SHIPPED).info
+    (tmp_path / "run.json").write_text(json.dumps(info | {"recipe": info["recipe"] | changes}))
+    with pytest.raises(DataError, match=f"answers by .*{words}.*choose the run of another arm"):
+        read_expressions("photo.jpg", tmp_path)
+
+
 def read_all(faces, view):
     """Shares of PrivateTest faces that the packaged weights read as their label."""
     result = load_run(SHIPPED)
-    recipe = recipe_of(result)
+    recipe = result.recipe
     model = trained_model(recipe, result.weights(), 7)
     rows = faces.where("PrivateTest")
     image, _ = to_stack(faces.images[rows], None, "cpu")
