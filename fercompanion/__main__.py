@@ -29,11 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
         return 0
-    except (DataError, ValueError, FloatingPointError, OSError, TarError) as error:
-        print(f"fercompanion {options.command}: {error}", file=sys.stderr)
+    except (DataError, ValueError, FloatingPointError, OSError, TarError, RuntimeError) as error:
+        if runs.is_set("FERCOMPANION_DEBUG"):
+            raise
+        said = str(error).split("\n")[0] if isinstance(error, RuntimeError) else error  # torch tells pages
+        print(f"fercompanion {options.command}: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped; finished epochs are kept: the same command goes on from there", file=sys.stderr)
+        goes_on = options.run in (train, sweep)
+        print(f"\nstopped{'; the same command goes on from the last checkpoint' * goes_on}", file=sys.stderr)
         return 130
 
 
@@ -191,7 +195,8 @@ def chosen_recipe(options):
     fixed = [text for text in options.set if text.partition("=")[0] in arms[options.arm]]
     if fixed:
         raise DataError(f"--set {fixed[0]}: the arm {options.arm} fixes this field; choose another arm")
-    named = options.name or "_".join([options.recipe, *options.set])
+    # An arm's name begins after the first "-" of its recipe's.
+    named = (options.name or "_".join([options.recipe, *options.set])).replace("-", "_")
     if options.arm in ARMS:
         base = RECIPES[options.recipe]
         return arm(changed(base, options.set, named) if options.set else base, options.arm)
@@ -235,17 +240,24 @@ def sweep(options) -> int:
             f"--only {options.only}: no run of {plan.name} lies in such a folder; --dry-run lists them"
         )
     missing = [run for run in wanted if runs.find(run, plan.name) is None]
-    print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(wanted) - len(missing)} archived")
+    archived = set(wanted) - set(missing)
+    print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(archived)} archived")
     forbidden = runs.is_set("FERCOMPANION_NO_TRAINING")
+    if not (options.dry_run or forbidden):
+        missing = runs.possible(missing, options.root)
     expected = {}
-    if options.estimate and not forbidden:
+    if options.estimate and missing and not forbidden:
         try:
             expected = expected_seconds(missing, options.workers)
         except RuntimeError as error:  # such as a GPU's memory
             print(f"no estimate ({str(error).splitlines()[0]})", file=sys.stderr)
-    for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in missing).items():
-        own = sum(s for run, s in expected.items() if run.where.parent == where)
-        print(f"  {where}  {number} x {epochs} epochs{f', {spoken(own)}' * bool(expected)}")
+    listed = wanted if options.dry_run else missing
+    for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in listed).items():
+        own, kept = [s for run, s in expected.items() if run.where.parent == where], 0
+        kept = sum(run.where.parent == where for run in archived) if options.dry_run else 0
+        print(
+            f"  {where}  {number} x {epochs} epochs{f', {kept} archived' * bool(kept)}{f', {spoken(sum(own))}' * bool(own)}"
+        )
     if expected:
         import torch
 
@@ -266,7 +278,7 @@ def sweep(options) -> int:
                 print(f"{options.pack}: not packed ({error}); the next sweep tries again", file=sys.stderr)
 
     keep(*wanted)
-    done = runs.complete(wanted, plan.name, options.root, keep, options.workers)
+    done = runs.complete([*archived, *missing], plan.name, options.root, keep, options.workers)
     print(f"{len(done)} of {len(wanted)} runs are in {runs.results_folder(plan.name)}")
     return int(len(done) < len(wanted))
 
@@ -288,12 +300,18 @@ def expected_seconds(missing: list[runs.Run], workers: int | None) -> dict[runs.
 
 
 def predict(options) -> int:
-    from .photo import SHIPPED, read_expressions
+    from .photo import SHIPPED, load_run, read_expressions
 
+    folder, unread = options.folder or SHIPPED, []
+    load_run(folder)  # what is wrong with it is said once, not for every photo
     for path in options.images:
-        for face in read_expressions(path, options.folder or SHIPPED):
-            print(f"{path}: {face}")
-    return 0
+        try:
+            for face in read_expressions(path, folder):
+                print(f"{path}: {face}")
+        except DataError as error:
+            unread.append(path)
+            print(f"fercompanion predict: {error}", file=sys.stderr)
+    return int(bool(unread))
 
 
 if __name__ == "__main__":

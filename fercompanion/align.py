@@ -51,13 +51,6 @@ def align(faces: Faces, landmarks: Landmarks, size: int = 48) -> np.ndarray:
     return np.concatenate([_align(faces.images[p], landmarks.points[p], size) for p in parts])
 
 
-def aligned_points(landmarks: Landmarks, size: int = 48) -> np.ndarray:
-    """Where the landmarks come to lie in the aligned faces, float (N, 5, 2)."""
-    left, turn, goal = _transform(landmarks.points, size)
-    points = (_complex(landmarks.points) - left) / turn + goal
-    return np.stack([points.real, points.imag], -1)
-
-
 def _align(images: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
     left, turn, goal = _transform(points, size)
     finer = max(1, int(np.ceil(np.abs(turn).max(initial=0) - 0.01)))  # samples an output pixel and axis

@@ -148,14 +148,16 @@ def table(judgements: list[Judgement]) -> pd.DataFrame:
 def not_run(
     archive: Archive, arms: Sequence[str], why: str = "", effects: Sequence[Effect] = (), lab=False, **told
 ) -> Judgement:
-    """No verdict: the named arms are missing, `lab` says from LKRNet's on CK+."""
+    """No verdict: the named arms are missing, `lab` says from LKRNet's on CK+, or their runs have no seed in common."""
     planned = (plans.lab_runs if lab else plans.all_runs)(archive.plan)
-    both = [a for a in ("liu-a", "liu-b") if a not in archive.liu]
+    both = [a for a in ("liu-a", "liu-b") if a not in archive.liu] or ["liu-a", "liu-b"]
     arms = dict.fromkeys(x for a in arms for x in (both if a == "liu-ensemble" else [a]))
     where = archive.plan.name if set(arms) <= {plans.arm_of(run) for run in planned} else "paper"
     missing = "; ".join(TITLES[a] for a in arms)
     told = {"ours": shown(effects), "needs": f"PROFILE={where}: {missing}"} | told
-    why = f"no run of {missing}" + (f". {why}" if why else "")
+    groups = (archive.lab,) if lab else (archive.wild, archive.dnnrl, archive.joined, archive.liu)
+    there = any(all(a in group for a in arms) for group in groups)
+    why = f"no {'seed in common to' if there else 'run of'} {missing}" + (f". {why}" if why else "")
     return Judgement(NOT_RUN, why, effects=tuple(effects), **told)
 
 
@@ -199,9 +201,9 @@ def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Seq
         value = printed(group, a, b) if pair in pairs else NONE
         claimed += [f"{value:+.2f}"] * bool(np.isfinite(value))
         tested = arms_of(archive, group, a, b)
-        if a not in tested or b not in tested:
+        if lacks := tables.lacking(tested, a, b):
             absent = [x for x in (a, b) if x not in arms_of(archive, group, x)]
-            missing += (absent or [a, b]) * (pair in pairs)
+            missing += (absent or lacks) * (pair in pairs)
             effects += [unmeasured(value)] * (pair in pairs)
             continue
         if pair in pairs:
@@ -284,7 +286,7 @@ def under_an_image(archive: Archive) -> Judgement:
 def all_together(archive: Archive) -> Judgement:
     """L4: LKRNet against each of the others; and against VGG19 where both were trained for longer too."""
     j = difference(archive, "wild", [f"lkrnet > {x}" for x in plans.FACTORIAL[:3]])
-    if not all(a in archive.longer for a in plans.LONG_ARMS):
+    if tables.lacking(archive.longer, *plans.LONG_ARMS):
         return j
     e = compare("wild", archive.longer, ("lkrnet", ""), ("vgg19", ""), NONE, False)
     return beside(j, archive.longer["lkrnet"], shown([e]))
@@ -301,12 +303,10 @@ def interaction(archive: Archive) -> Judgement:
     """L5: what both parts gain together beyond the sum of either alone."""
     both, one, other = (printed("wild", a, "vgg19") for a in ("lkrnet", "baseline1", "baseline2"))
     told = {"published": f"{both - one - other:+.2f}"}
-    if missing := [a for a in plans.FACTORIAL if a not in archive.wild]:
+    if missing := tables.lacking(archive.wild, *plans.FACTORIAL):
         return not_run(archive, missing, effects=[unmeasured(both - one - other)], **told)
-    arms = [archive.wild[a] for a in plans.FACTORIAL]
-    vgg19, baseline1, baseline2, lkrnet = (h.astype(int) for h in tables.paired(*arms))
-    halves, units = (lkrnet + vgg19, baseline1 + baseline2), arms[0].index
-    e = effect("interaction", *halves, units, both - one - other, len(vgg19))
+    arms, halves = [archive.wild[a] for a in plans.FACTORIAL], tables.both_and_single(archive.wild)
+    e = effect("interaction", *halves, arms[0].index, both - one - other, len(halves[0]))
     return conclude([e], arms, "2 × 2 factorial, paired bootstrap over images and seeds", **told)
 
 
@@ -316,7 +316,7 @@ def lambda_sweep(archive: Archive) -> Judgement:
     if j.verdict == NOT_RUN:
         return j
     own = {lam: archive.wild[a] for a, lam in plans.LAMBDAS.items() if a in archive.wild}
-    seeds = [s for s in archive.wild["lkrnet"].seeds if all(s in t.seeds for t in own.values())]
+    seeds = tables.common_seeds(*own.values())
     ratio = np.array(
         [[t.results[t.seeds.index(s)].info["embedding"]["ratio"] for t in own.values()] for s in seeds]
     )
@@ -341,7 +341,7 @@ def hard_classes(archive: Archive) -> Judgement:
     gain = dict(zip(FER_CLASSES, recall["Our method (LKRNet)"] - recall["VGG19"], strict=True))
     claimed = float(sum(share[c] * gain[c] for c in share))
     told = {"published": f"{claimed:+.2f}"}
-    if missing := [a for a in ("lkrnet", "vgg19") if a not in archive.wild]:
+    if missing := tables.lacking(archive.wild, "lkrnet", "vgg19"):
         return not_run(archive, missing, effects=[unmeasured(claimed)], **told)
     first, other = archive.wild["lkrnet"], archive.wild["vgg19"]
     hits, others = tables.paired(first, other)
@@ -359,7 +359,8 @@ def wild_against_lab(archive: Archive) -> Judgement:
     implied = tables.implied("Table 2", tuple(counts), counts)["implied accuracy"]
     note = f"The paper's own Table 2 implies a gain of {implied['LKRNet'] - implied['VGG19']:.1f} on CK+"
     told = {"published": f"{claimed:+.2f}"}
-    if missing := [a for a in ("lkrnet", "vgg19") if not (a in archive.wild and a in archive.lab)]:
+    lacks = [a for group in (archive.wild, archive.lab) for a in tables.lacking(group, "lkrnet", "vgg19")]
+    if missing := list(dict.fromkeys(lacks)):
         return not_run(archive, missing, note, [unmeasured(claimed)], **told)
     wild, lab = (difference(archive, group, ["lkrnet > vgg19"]) for group in ("wild", "lab"))
     e, runs = minus(wild.effects[0].ours, lab.effects[0].ours), min(j.effects[0].runs for j in (wild, lab))
@@ -386,16 +387,12 @@ def mask_controls(archive: Archive) -> Judgement:
 
 def heat(archive: Archive) -> Judgement:
     """L13: the share of Grad-CAM inside the key regions, LKRNet minus VGG19."""
-    arms = [a for a in ("lkrnet", "vgg19") if a in archive.wild]
-    if len(arms) < 2:
-        return not_run(archive, [a for a in ("lkrnet", "vgg19") if a not in arms])
-    both = [s for s in archive.wild["lkrnet"].seeds if s in archive.wild["vgg19"].seeds]
+    if missing := tables.lacking(archive.wild, "lkrnet", "vgg19"):
+        return not_run(archive, missing)
+    arms = [archive.wild[a] for a in ("lkrnet", "vgg19")]
     maps = [
-        [
-            explain.cam_summary(archive.wild[a].results[archive.wild[a].seeds.index(s)], None, None)
-            for a in arms
-        ]
-        for s in both
+        [explain.cam_summary(t.results[t.seeds.index(s)], None, None) for t in arms]
+        for s in tables.common_seeds(*arms)
     ]
     change = [100 * (x.mass - y.mass) for x, y in maps if x is not None and y is not None]
     if not change:
@@ -409,11 +406,9 @@ def heat(archive: Archive) -> Judgement:
     p = normal_p(e) if len(mean) > 1 else float(stats.wilcoxon(each[0]).pvalue)
     e = Effect("share of heat in key regions, LKRNet − VGG19", NONE, e, p, len(mean))
     pairs = sum(map(len, each))
-    where = (
-        f"{setting(archive.wild['lkrnet'], 'centre')}; {count(len(mean), 'seed')} with maps, {pairs:,} pairs"
-    )
+    where = f"{setting(arms[0], 'centre')}; {count(len(mean), 'seed')} with maps, {pairs:,} pairs"
     test = "t-interval over seeds" if len(mean) > 1 else "paired Wilcoxon over images"
-    return conclude([e], [archive.wild[a] for a in arms], test, protocol=where)
+    return conclude([e], arms, test, protocol=where)
 
 
 def robust(archive: Archive) -> Judgement:
@@ -576,7 +571,9 @@ def unseen_people(archive: Archive) -> Judgement:
     seen = {p: tables.estimate_of(t.hits("centre"), t.subject) for p, t in found.items()}
     gap = minus(seen["random"], seen["subject"])
     runs = min(len(set(found[p].folds)) for p in ("random", "subject"))
-    e = Effect("random frames − unseen people", NONE, gap, normal_p(gap), runs)
+    margin = np.sign(gap.value)  # p, like the verdict, asks whether the gap is larger than a point
+    p = normal_p(Estimate(gap.value - margin, gap.low - margin, gap.high - margin))
+    e = Effect("random frames − unseen people", NONE, gap, p, runs)
     verdict = OPEN if runs < FEWEST and e.verdict == OPEN else within(gap, -1, 1)
     j = Judgement(
         verdict,

@@ -8,11 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from .runs import Result, save_arrays
+from .runs import Result, load_arrays, save_arrays
 from .train import draw_triplets
+from .whole import kept_if_possible
+
+SEED = 0
+"""Of UMAP's layout and of the triplets, which are kept: another would not be looked at."""
 
 
-def umap_coordinates(result: Result, seed: int = 0) -> np.ndarray | None:
+def umap_coordinates(result: Result) -> np.ndarray | None:
     """Two-dimensional UMAP of the test embeddings, float32 (n, 2), in the order of the predictions.
 
     Read from ``umap.npz`` in the run's folder; fitted and kept there the first time.  The fit is seeded, but
@@ -29,13 +33,13 @@ def umap_coordinates(result: Result, seed: int = 0) -> np.ndarray | None:
             warnings.simplefilter("ignore")
             from umap import UMAP
 
-            fit = UMAP(n_neighbors=15, min_dist=0.1, metric="cosine", random_state=seed, n_jobs=1)
+            fit = UMAP(n_neighbors=15, min_dist=0.1, metric="cosine", random_state=SEED, n_jobs=1)
             return fit.fit_transform(embedding)
 
     return _kept(result, "umap.npz", "points", fitted)
 
 
-def triplet_distances(result: Result, seed: int = 0) -> np.ndarray | None:
+def triplet_distances(result: Result) -> np.ndarray | None:
     """Relative distances D = |a - n|^2 - |a - p|^2 of random triplets of the test images, float32 (T,).
 
     One triplet an anchor.  Read from ``triplets.npz`` in the run's folder; drawn and kept there the first time.
@@ -47,7 +51,7 @@ def triplet_distances(result: Result, seed: int = 0) -> np.ndarray | None:
     """
 
     def drawn(x: np.ndarray) -> np.ndarray:
-        torch.manual_seed(seed)
+        torch.manual_seed(SEED)
         labels = torch.as_tensor(result.predictions["test_labels"]).long()
         *triplets, real = draw_triplets(torch.arange(len(x)), labels, None, "batch")[1]
         a, p, n = (t[real] for t in triplets)
@@ -61,9 +65,11 @@ def _kept(
 ) -> np.ndarray | None:
     """The array in a file of the run's folder; made of its embedding, and kept in half precision, the first time."""
     path = result.folder / file
-    if not path.is_file():
-        if result.embedding is None:
-            return None
-        save_arrays(path, **{name: made(result.embedding.astype(np.float32)).astype(np.float16)})
-    with np.load(path, allow_pickle=False) as f:
-        return f[name].astype(np.float32)
+    if path.is_file():
+        return load_arrays(path)[name].astype(np.float32)
+    if result.embedding is None:
+        return None
+    found = made(result.embedding.astype(np.float32)).astype(np.float16)
+    with kept_if_possible(path):
+        save_arrays(path, **{name: found})
+    return found.astype(np.float32)

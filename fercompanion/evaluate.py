@@ -74,31 +74,25 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.n
     return confusion_matrix(labels, predicted, labels=np.arange(n_classes))
 
 
-def paired_difference(
-    hits: np.ndarray, other: np.ndarray, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
-) -> Estimate:
-    """Accuracy of `hits` minus that of `other` in percentage points, bootstrapped over images and seeds.
-
-    Parameters
-    ----------
-    hits, other : bool (S, n)
-        One row a seed, one column an image; the same seeds and images in both.  Each draw takes images and,
-        where there are several, seeds with replacement, the same for both.
-    """
-    hits, other = np.atleast_2d(hits), np.atleast_2d(other)
-    return clustered_difference(hits, other, np.arange(hits.shape[1]), draws, seed, confidence)
-
-
 def clustered_difference(
     hits: np.ndarray,
     other: np.ndarray,
-    clusters: np.ndarray,
+    clusters: np.ndarray | None = None,
     draws: int = 10_000,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Estimate:
-    """`paired_difference` with whole clusters (subjects) drawn instead of images."""
+    """Accuracy of `hits` minus that of `other` in percentage points, bootstrapped over clusters and seeds.
+
+    Parameters
+    ----------
+    hits, other : bool or int (S, n)
+        One row a seed, one column an image; the same seeds and images in both.  Each draw takes clusters and,
+        where there are several, seeds with replacement, the same for both.
+    clusters : (n,), the cluster (subject) of each image; None where each stands for itself.
+    """
     hits, other = np.atleast_2d(hits).astype(np.int8), np.atleast_2d(other).astype(np.int8)
+    clusters = np.arange(hits.shape[1]) if clusters is None else clusters
     if hits.shape != other.shape or hits.shape[1] != len(clusters):
         raise ValueError(f"hits {hits.shape}, other {other.shape}, clusters {len(clusters)}: not paired")
     _, cluster = np.unique(clusters, return_inverse=True)

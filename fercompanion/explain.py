@@ -16,7 +16,8 @@ from .models import build_model
 from .predict import gather, make_masks, this_machine, to_stack
 from .recipes import Recipe
 from .regions import key_region_mask
-from .runs import Result, save_arrays, stored_recipe
+from .runs import Result, load_arrays, save_arrays
+from .whole import kept_if_possible
 
 
 class OneInput(nn.Module):
@@ -30,11 +31,6 @@ class OneInput(nn.Module):
         mask = stack[:, 1:] if stack.shape[1] > 1 else None
         # Two branches return log-probabilities already; for one branch it must be said.
         return self.model(stack[:, :1], mask).logits.log_softmax(1)
-
-
-def recipe_of(result: Result) -> Recipe:
-    """The recipe that a run was made with."""
-    return stored_recipe(result.info)
 
 
 def trained_model(recipe: Recipe, weights: dict, num_classes: int) -> nn.Module:
@@ -143,20 +139,22 @@ def cam_summary(result: Result, faces: Faces | None, landmarks: Landmarks | None
             return None
         if not (result.folder / "weights.safetensors").is_file():
             return None
-        recipe, rows = recipe_of(result), result.predictions["test_index"]
+        recipe, rows = result.recipe, result.predictions["test_index"]
         model = trained_model(recipe, result.weights(), len(faces.classes))
         cams, _ = grad_cam(model, recipe, faces, landmarks, rows)
         even = np.ones_like(cams[:1]).repeat(len(cams), 0)
-        save_arrays(
-            path,
-            means=class_means(cams, faces.labels[rows], len(faces.classes)).astype(np.float16),
-            mass=mass_in_regions(cams, landmarks, rows, alpha=recipe.region_alpha).astype(np.float32),
-            uniform=mass_in_regions(even, landmarks, rows, alpha=recipe.region_alpha).mean(),
-            points=np.median(landmarks.points[rows], 0) - (faces.images.shape[-1] - cams.shape[-1]) // 2,
-        )
-    with np.load(path, allow_pickle=False) as f:
-        means, mass = f["means"].astype(np.float32), f["mass"].astype(np.float64)
-        return CamSummary(means, mass, float(f["uniform"]), f["points"])
+        made = {
+            "means": class_means(cams, faces.labels[rows], len(faces.classes)).astype(np.float16),
+            "mass": mass_in_regions(cams, landmarks, rows, alpha=recipe.region_alpha).astype(np.float32),
+            "uniform": mass_in_regions(even, landmarks, rows, alpha=recipe.region_alpha).mean(),
+            "points": np.median(landmarks.points[rows], 0) - (faces.images.shape[-1] - cams.shape[-1]) // 2,
+        }
+        with kept_if_possible(path):
+            save_arrays(path, **made)
+    else:
+        made = load_arrays(path)
+    means, mass = made["means"].astype(np.float32), made["mass"].astype(np.float64)
+    return CamSummary(means, mass, float(made["uniform"]), made["points"])
 
 
 def class_means(cams: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:

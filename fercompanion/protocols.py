@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .data import DataError, Faces
+from .data import JOINED, DataError, Faces
 
 PROTOCOLS = ("official", "subject", "sequence", "frame", "random")
 
@@ -35,8 +35,12 @@ def parts(faces: Faces, protocol: str, fold: int = 0, n_folds: int = 10) -> Part
     """
     if protocol == "official":
         found = Parts(*(faces.where(s) for s in ("Training", "PublicTest", "PrivateTest")))
-        if not len(found.train) or not len(found.test):
+        lacks = [s for s in ("Training", "PrivateTest") if not len(faces.where(s))]
+        if len(lacks) == 2:
             raise DataError(f"{faces.name} has no official splits; use protocol subject, sequence or frame")
+        if lacks:
+            use = f"; it trains beside FER2013, as {JOINED}" * (faces.name == "sfew")
+            raise DataError(f"{faces.name} has no {lacks[0]}, which protocol official needs{use}")
         return found
     folds = {"subject": subject_folds, "sequence": sequence_folds, "frame": frame_folds}
     if protocol not in PROTOCOLS:

@@ -10,17 +10,19 @@ import platform
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from .data import DataError, Faces, clean_mask, load_faces
 from .recipes import Recipe
@@ -35,6 +37,20 @@ SELECTIONS = {
     "last": "last epoch",
 }
 """Recipe.select, as run.json says it."""
+INFO = {
+    "recipe",
+    "dataset",
+    "data_sha256",
+    "classes",
+    "protocol",
+    "fold",
+    "seed",
+    "n",
+    "epochs",
+    "selection",
+    "metrics",
+}
+"""What every run.json tells, and tables count on."""
 MOST_WORKERS = 4
 """Runs trained side by side at most: each holds a network and a data set in memory."""
 
@@ -79,12 +95,18 @@ class Result:
     info: dict
     folder: Path
 
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe it was made with; fields that a later version added were at their defaults then."""
+        return Recipe(**{k: v for k, v in self.info["recipe"].items() if k in Recipe.__dataclass_fields__})
+
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
         """Columns of history.csv, one value an epoch."""
-        with open(self.folder / "history.csv", newline="") as f:
+        path = self.folder / "history.csv"
+        with _whole_or_told(path), open(path, newline="") as f:
             rows = list(csv.DictReader(f))
-        return {k: np.array([float(r[k]) for r in rows]) for k in rows[0]}
+            return {k: np.array([float(r[k]) for r in rows]) for k in rows[0]}
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
@@ -92,8 +114,8 @@ class Result:
 
         Where logits were not kept, predicted classes (uint8) by view; `classes` tells them for any.
         """
-        with np.load(self.folder / "predictions.npz", allow_pickle=False) as f:
-            return {k: f[k].astype(np.float32) if "logits" in k else f[k] for k in f}
+        arrays = load_arrays(self.folder / "predictions.npz")
+        return {k: v.astype(np.float32) if "logits" in k else v for k, v in arrays.items()}
 
     def classes(self, view: str, part: str = "test") -> np.ndarray:
         """int (n,), the class that the network names for each image.
@@ -111,7 +133,10 @@ class Result:
     def embedding(self) -> np.ndarray | None:
         """float16 (n, D) of the test images; None where it was not kept."""
         path = self.folder / "embedding.npy"
-        return np.load(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        with _whole_or_told(path):
+            return np.load(path, allow_pickle=False)
 
     def weights(self) -> dict:
         """The selected epoch's weights.
@@ -162,34 +187,47 @@ def find(run: Run, profile: str) -> Result | None:
     path = results_folder(profile) / run.where / "run.json"
     if not path.is_file():
         return None
-    info = read_info(path)
-    known = asdict(stored_recipe(info))
+    result = read(path)
+    known = asdict(result.recipe)
     other = [k for k, v in asdict(run.recipe).items() if known[k] != v]
     if other:
         raise DataError(
             f"{path}: made with another recipe ({', '.join(other)} differ); move the folder away, "
             "or train into a folder of its own with RETRAIN=1"
         )
-    return Result(info, path.parent)
+    return result
 
 
-def read_info(path: Path) -> dict:
-    """The content of a run.json.
+def read(path: Path) -> Result:
+    """The run that a run.json tells of.
 
     Raises
     ------
     DataError
-        The file is damaged.
+        The file is damaged, or lacks what every run has.
     """
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        result = Result(json.loads(path.read_text()), path.parent)
+        if lacks := sorted(INFO - result.info.keys()):
+            raise ValueError(f"no {', '.join(lacks)} in it")
+        _ = result.recipe
+    except (ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: damaged ({error}); delete it, and the run is trained anew") from None
+    return result
 
 
-def stored_recipe(info: dict) -> Recipe:
-    """The recipe in a run.json; fields that a later version added were at their defaults then."""
-    return Recipe(**{k: v for k, v in info["recipe"].items() if k in Recipe.__dataclass_fields__})
+@contextmanager
+def _whole_or_told(path: Path):
+    """Faults in reading a file of a run's folder, each as a DataError that says what to do."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: missing; delete {path.with_name('run.json')}, and the run is trained anew"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile, zlib.error) as error:
+        said = str(error).strip().split("\n")[0]
+        raise DataError(f"{path}: damaged ({said}); restore it, or delete it to have it made anew") from None
 
 
 def find_all(runs: list[Run], profile: str) -> dict[Run, Result]:
@@ -222,14 +260,9 @@ def complete(
             f"{len(missing)} of {len(runs)} runs are not archived, and FERCOMPANION_NO_TRAINING forbids training"
         )
         missing = []
+    missing = possible(missing, root)
     for name in dict.fromkeys(run.dataset for run in missing):
-        try:
-            faces = _faces(name, root or None)
-        except DataError as error:
-            left_out = sum(run.dataset == name for run in missing)
-            print(f"{left_out} of {len(runs)} runs are neither archived nor possible here: {error}")
-            missing = [run for run in missing if run.dataset != name]
-            continue
+        faces = _faces(name, root or None)
         known = {r.info["data_sha256"] for run, r in archived.items() if run.dataset == name}
         if other := sorted(known - {faces.sha256}):
             raise DataError(
@@ -242,6 +275,19 @@ def complete(
         some = [run for run in missing if run.recipe.faces.startswith("srgan") == late]
         _train(some, profile, root, finished or (lambda run: None), workers)
     return find_all(runs, profile)
+
+
+def possible(missing: list[Run], root: str | None = None) -> list[Run]:
+    """Those of the runs whose data set is on this machine; how many are not, and what to do, is said in a line."""
+    there = []
+    for name in dict.fromkeys(run.dataset for run in missing):
+        own = [run for run in missing if run.dataset == name]
+        try:
+            _faces(name, root or None)
+            there += own
+        except DataError as error:
+            print(f"{len(own)} runs on {name} are neither archived nor possible here: {error}")
+    return [run for run in missing if run in there]
 
 
 def side_by_side(runs: int, workers: int | None = None) -> int:
@@ -315,6 +361,7 @@ def _train_side_by_side(
 
     start = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _start_worker}
     threads = max(1, torch.get_num_threads() // workers)
+    others = multiprocessing.active_children()
     left = dict.fromkeys(runs)
     with ProcessPoolExecutor(workers, **start, initargs=(threads,)) as pool:
         jobs = {pool.submit(train_run, run, profile, root): run for run in runs}
@@ -327,8 +374,10 @@ def _train_side_by_side(
                 bar.update()
         except BrokenProcessPool:
             pass
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:  # none of the others may go on behind one's back
+            for child in multiprocessing.active_children():
+                if child not in others:
+                    child.terminate()
             raise
     return list(left)
 
@@ -370,10 +419,13 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     """Train, evaluate and archive one run; run.json is written last, so a folder without it is not a run.
 
     A run that another process has finished by now is read.
+
+    Raises
+    ------
+    DataError
+        The data set is not here, or another process trains this run.
     """
-    from .evaluate import distances
     from .protocols import parts
-    from .train import CHECKPOINT, fit
 
     folder = results_folder(profile) / run.where
     if (found := find(run, profile)) is not None:
@@ -384,9 +436,40 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root or None)
     shown = _shown(run.dataset, root or None, run.recipe.faces)
     folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(
-        dir=folder
-    ).close()  # a folder that cannot be written is found out before the training
+    with _alone(folder):  # which also finds out before the training whether the folder can be written
+        return find(run, profile) or _train_here(
+            run, folder, (faces, shown, marks, who), made_with, machine, label
+        )
+
+
+@contextmanager
+def _alone(folder: Path):
+    """Keep other processes from this folder: two would write one checkpoint.  The lock ends with its process."""
+    lock = FileLock(folder / ".running", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise DataError(f"{folder}: another process trains this run; it is left to that one") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(
+            missing_ok=True
+        )  # still held: who opened it in between sees that it is gone
+        lock.release()
+
+
+def _train_here(run: Run, folder: Path, data: tuple, made_with: dict, machine, label: str) -> Result:
+    """Train in a folder of one's own, and archive.
+
+    Parameters
+    ----------
+    data : faces as they are and as the network sees them, their landmarks, and who trains and tests.
+    """
+    from .evaluate import distances
+    from .train import CHECKPOINT, fit
+
+    faces, shown, marks, who = data
     for drawn in ("cam.npz", "umap.npz", "triplets.npz"):  # of another network that lay here
         (folder / drawn).unlink(missing_ok=True)
     fitted = fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
@@ -556,6 +639,18 @@ def save_arrays(path: Path, **arrays) -> None:
     """A compressed .npz, whole or not at all."""
     with whole(path) as f:
         np.savez_compressed(f, **arrays)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a .npz.
+
+    Raises
+    ------
+    DataError
+        It is missing or damaged.
+    """
+    with _whole_or_told(path), np.load(path, allow_pickle=False) as f:
+        return dict(f)
 
 
 def _write_json(path: Path, data: dict) -> None:

@@ -12,9 +12,10 @@ import pandas as pd
 from . import evaluate, protocols
 from .data import DataError, clean_mask, load_faces
 from .papers import ACCURACIES, METHODS, published, published_gains, published_recalls
-from .plans import arm_of
-from .runs import Result, Run, results_folder, save_arrays
+from .plans import FACTORIAL, arm_of
+from .runs import Result, Run, load_arrays, results_folder, save_arrays
 from .siblings import sibling_arm
+from .whole import kept_if_possible, whole
 
 TITLES = {
     "vgg19": "VGG19",
@@ -189,13 +190,13 @@ def fused(
     Returns
     -------
     The pair on `valid` and on `test`, and for each seed that both have the weight of `first` that is best on `valid`
-    (TenCrop); None if an arm is missing.
+    (TenCrop); None if an arm is missing, or they have no seed in common.
     """
-    if not all(a in t for a in (first, second) for t in (valid, test)):
+    if any(lacking(t, first, second) for t in (valid, test)):
         return None
     for part in (valid, test):
         _same_images((part[first], part[second]), "fused")
-    seeds = tuple(s for s in valid[first].seeds if s in valid[second].seeds)
+    seeds = common_seeds(valid[first], valid[second])
     rows = [[valid[a].seeds.index(s) for s in seeds] for a in (first, second)]
     chosen = zip(
         *(valid[a].logits["tencrop"][r] for a, r in zip((first, second), rows, strict=True)), strict=True
@@ -236,9 +237,7 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
         raise DataError(
             f"of {', '.join(lacking)} classes alone are archived, no logits: they cannot be averaged"
         )
-    seeds = tuple(s for s in own[0].seeds if all(s in t.seeds for t in own))
-    if not seeds:
-        raise DataError("these arms have no seed in common and cannot be averaged")
+    seeds = _seeds_of_all(own, "averaged")
     logits = {
         view: logsumexp([log_softmax(t.logits[view][[t.seeds.index(s) for s in seeds]], -1) for t in own], 0)
         - np.log(len(own))
@@ -254,12 +253,34 @@ def paired(first: Tested, *others: Tested, crops: str | Sequence[str] = "tencrop
     Parameters
     ----------
     crops : the view, or one for each arm.
+
+    Raises
+    ------
+    DataError
+        The arms were tested on different images, or have no seed in common.
     """
     arms = (first, *others)
     crops = [crops] * len(arms) if isinstance(crops, str) else crops
-    seeds = [seed for seed in first.seeds if all(seed in t.seeds for t in others)]
+    seeds = _seeds_of_all(arms, "paired")
     _same_images(arms, "paired")
     return [t.hits(c)[[t.seeds.index(seed) for seed in seeds]] for t, c in zip(arms, crops, strict=True)]
+
+
+def common_seeds(*tested: Tested) -> tuple[int, ...]:
+    """The seeds that all of these arms have."""
+    return tuple(s for s in tested[0].seeds if all(s in t.seeds for t in tested))
+
+
+def lacking(tested: dict[str, Tested], *arms: str) -> list[str]:
+    """Those of the arms that were not run; all of them, if what was run has no seed in common."""
+    absent = [a for a in arms if a not in tested]
+    return absent or (list(arms) if not common_seeds(*(tested[a] for a in arms)) else [])
+
+
+def _seeds_of_all(tested: Sequence[Tested], done: str) -> tuple[int, ...]:
+    if not (seeds := common_seeds(*tested)):
+        raise DataError(f"these arms have no seed in common and cannot be {done}")
+    return seeds
 
 
 def _same_images(tested: Sequence[Tested], done: str) -> None:
@@ -391,7 +412,7 @@ def differences(
             "paper": gains.get(f"{TITLES[a]} minus {TITLES[b]}", np.nan),
             "ours": NOT_RUN,
         }
-        if a in tested and b in tested:
+        if not lacking(tested, a, b):
             first = tested[a]
             hits, other = paired(first, tested[b], crops=crops)
             units = first.subject if clusters else first.index
@@ -418,16 +439,20 @@ def _frame(rows: list[dict], index: str) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(index) if rows else pd.DataFrame(index=pd.Index([], name=index))
 
 
+def both_and_single(tested: dict[str, Tested]) -> tuple[np.ndarray, np.ndarray]:
+    """Hits int (S, n) of LKRNet and VGG19 together, and of the two baselines (TenCrop).
+
+    Their difference is what key regions and triplet loss gain together beyond the sum of either alone.
+    """
+    vgg19, baseline1, baseline2, lkrnet = (h.astype(int) for h in paired(*(tested[a] for a in FACTORIAL)))
+    return lkrnet + vgg19, baseline1 + baseline2
+
+
 def interaction(tested: dict[str, Tested]) -> evaluate.Estimate | None:
-    """What key regions and triplet loss gain together beyond the sum of either alone, in points (TenCrop)."""
-    if not all(a in tested for a in ("vgg19", "baseline1", "baseline2", "lkrnet")):
+    """The interaction of the 2 x 2 factorial in points, see `both_and_single`; None if an arm is missing."""
+    if lacking(tested, *FACTORIAL):
         return None
-    vgg19, baseline1, baseline2, lkrnet = (
-        hits.astype(int)
-        for hits in paired(*(tested[a] for a in ("vgg19", "baseline1", "baseline2", "lkrnet")))
-    )
-    both, single = lkrnet + vgg19, baseline1 + baseline2
-    return evaluate.clustered_difference(both, single, np.arange(both.shape[1]))
+    return evaluate.clustered_difference(*both_and_single(tested))
 
 
 def implied(item: str, classes: tuple[str, ...], counts: dict[str, int]) -> pd.DataFrame:
@@ -522,10 +547,12 @@ def grey_neighbours(
         labels, classes = [faces.labels[r] for r in rows], len(faces.classes)
         k = evaluate.best_k(grey[0], labels[0], grey[1], labels[1], classes)
         predicted = evaluate.neighbour_logits(grey[0], labels[0], grey[2], k, classes).argmax(1)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_arrays(path, hits=predicted == labels[2], clean=clean_mask(faces)[rows[2]], k=k)
-    with np.load(path, allow_pickle=False) as f:
-        return f["hits"][None], f["clean"], int(f["k"])
+        made = {"hits": predicted == labels[2], "clean": clean_mask(faces)[rows[2]], "k": np.array(k)}
+        with kept_if_possible(path):
+            save_arrays(path, **made)
+    else:
+        made = load_arrays(path)
+    return made["hits"][None], made["clean"], int(made["k"])
 
 
 KIM_METHODS = ACCURACIES["Kim2022"]
@@ -580,8 +607,8 @@ def nearest_pixels(
         frame.insert(0, "protocol", protocol)
         rows.append(frame)
     found = pd.concat(rows, ignore_index=True).round(4)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    found.assign(n_folds=n_folds).to_csv(path, index=False)
+    with kept_if_possible(path), whole(path) as f:
+        found.assign(n_folds=n_folds).to_csv(f, index=False)
     return found
 
 

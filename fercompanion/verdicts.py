@@ -22,7 +22,6 @@ from scipy import stats
 from . import evaluate, plans, tables
 from .evaluate import Estimate
 from .recipes import Recipe
-from .runs import stored_recipe
 from .tables import FEWEST, TITLES, Tested
 
 VERDICTS = ("holds", "does not hold", "not settled", "not run", "not testable here")
@@ -172,7 +171,7 @@ def conclude(
     if needs and power and max(power) > 1:
         times = f"{max(power):.1f}" if max(power) < 10 else f"{max(power):.0f}"
         needs = f"{times} times the images or runs, to find what is printed"
-    common = len(set.intersection(*(set(t.seeds) for t in tested)))
+    common = len(tables.common_seeds(*tested))
     told = {"ours": shown(effects), "protocol": setting(tested[0], view, common)} | told
     why = "; ".join(e.why for e in deciding)
     return settled(
@@ -212,7 +211,7 @@ def shortfall(tested: Sequence[Tested]) -> str:
     for t in tested:
         hits, largest = 100 * t.hits("centre").mean(), 100 * np.bincount(t.labels).max() / len(t.labels)
         if hits < largest + LUCK:
-            arm = TITLES[stored_recipe(t.results[0].info).arm]
+            arm = TITLES[t.results[0].recipe.arm]
             found.append(f"{arm} has {hits:.0f} %, the largest class {largest:.0f} %")
         last = [r for r in t.results if r.info["selection"] == "last epoch"]  # else an earlier one is tested
         fallen = sum(tables.fell_back(r) is not None for r in last)
@@ -220,10 +219,10 @@ def shortfall(tested: Sequence[Tested]) -> str:
             found.append(
                 f"{count(fallen, 'run')} of {len(t.results)} lost what {'they' if fallen > 1 else 'it'} had learnt"
             )
-    for info in (r.info for t in tested for r in t.results):
-        recipe = stored_recipe(info)
-        whole = _whole()[info["protocol"] == "official", recipe.arm]
-        if info["dataset"].startswith("demo"):
+    for result in (r for t in tested for r in t.results):
+        recipe = result.recipe
+        whole = _whole()[result.info["protocol"] == "official", recipe.arm]
+        if result.info["dataset"].startswith("demo"):
             found.append("synthetic faces")
         if recipe.epochs < whole.epochs:
             found.append(f"{recipe.epochs} epochs instead of {whole.epochs}")

@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files that only spare the next one the work."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,3 +29,12 @@ def whole(path: str | os.PathLike, one_writer: bool = False) -> Iterator[BinaryI
         part.unlink(missing_ok=True)
         raise
     os.replace(part, path)
+
+
+@contextmanager
+def kept_if_possible(path: str | os.PathLike) -> Iterator[None]:
+    """Keep in `path` what was computed; where that cannot be, as in a folder to read alone, say so and go on."""
+    try:
+        yield
+    except OSError as error:
+        print(f"{path}: not kept ({error.strerror or error}); computed anew each time", file=sys.stderr)

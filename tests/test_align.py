@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import few, true_landmarks
 
-from fercompanion.align import EYES, align, aligned_points, canonical_eyes, roll
+from fercompanion.align import EYES, _complex, _transform, align, canonical_eyes, roll
 from fercompanion.landmarks import Landmarks
 
 
@@ -27,6 +27,13 @@ def centres(images):
     y, x = np.mgrid[: images.shape[1], : images.shape[2]]
     weight = images / images.sum((1, 2), keepdims=True, dtype=float)
     return np.stack([(weight * x).sum((1, 2)), (weight * y).sum((1, 2))], 1)
+
+
+def aligned_points(landmarks, size=48):
+    """Where the landmarks come to lie in the aligned faces, float (N, 5, 2)."""
+    left, turn, goal = _transform(landmarks.points, size)
+    points = (_complex(landmarks.points) - left) / turn + goal
+    return np.stack([points.real, points.imag], -1)
 
 
 def well_inside(points, size):

@@ -8,7 +8,7 @@ import pytest
 
 from fercompanion import arithmetic, claims, plans, tables, verdicts
 from fercompanion.claims import Archive
-from fercompanion.data import FER_CLASSES
+from fercompanion.data import FER_CLASSES, DataError
 from fercompanion.evaluate import Estimate
 from fercompanion.runs import Result, Run
 from fercompanion.verdicts import FAILS, HOLDS, NONE, NOT_RUN, OPEN, UNTESTABLE, Claim, Effect, Judgement
@@ -397,6 +397,27 @@ def test_random_frames_and_unseen_people():
     assert j.verdict == FAILS and j.effects[0].ours.low > 10
     same = kim({("kim", "random"): 0.992, ("kim", "subject"): 0.992}, n=900)
     assert BY_ID["K5"].judge(same).verdict == HOLDS
+    # Two points more than none are not two points more than the one that would be the same.
+    near = BY_ID["K5"].judge(kim({("kim", "random"): 0.99, ("kim", "subject"): 0.96}, n=900)).effects[0]
+    assert near.p > 3 * verdicts.normal_p(near.ours)
+
+
+def test_arms_without_a_common_seed_are_not_compared():
+    """Two arms, of which a sweep that was cut off made other seeds; the rest of the table is judged."""
+    group = {a: simulated(a, 0.7, seeds=1) for a in plans.FACTORIAL}
+    group["lkrnet"] = replace(group["lkrnet"], seeds=(1,))
+    assert tables.lacking(group, "lkrnet", "vgg19") == ["lkrnet", "vgg19"]
+    assert tables.lacking(group, "baseline1", "vgg19") == []
+    assert tables.interaction(group) is None
+    with pytest.raises(DataError, match="no seed in common"):
+        tables.paired(group["lkrnet"], group["vgg19"])
+    shown = tables.differences(group, pairs=(("lkrnet", "vgg19"), ("baseline1", "vgg19")))["ours"]
+    assert shown.iloc[0] == tables.NOT_RUN and "[" in shown.iloc[1]
+    found = archive(wild=group, longer=group, lab=group)
+    for id in ("L4", "L5", "L7", "L9", "L13"):
+        j = BY_ID[id].judge(found)
+        assert j.verdict == NOT_RUN and "no seed in common to" in j.why, id
+    assert BY_ID["L2"].judge(found).verdict == OPEN
     assert BY_ID["K5"].judge(kim({("kim", "random"): 0.99})).verdict == NOT_RUN
 
 

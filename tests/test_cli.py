@@ -5,7 +5,8 @@ import re
 import pytest
 from PIL import Image
 
-from fercompanion.__main__ import main
+from fercompanion import estimate
+from fercompanion.__main__ import chosen_recipe, main, parser
 from fercompanion.plans import PROFILES, all_runs, arm_of, literal_lab_runs
 
 
@@ -49,8 +50,41 @@ def test_unreadable_photo(tmp_path):
     (tmp_path / "a.jpg").write_text("no picture")
     with pytest.raises(DataError, match="a.jpg: not a readable image"):
         read_photo(tmp_path / "a.jpg")
-    Image.new("RGB", (4000, 10)).save(tmp_path / "long.png")
-    assert max(read_photo(tmp_path / "long.png").size) == 1600
+    Image.new("RGB", (400, 10)).save(tmp_path / "whole.png")
+    for name, damage in (("cut.png", lambda b: b[:60]), ("chunk.png", lambda b: b.replace(b"IDAT", b"IDAX"))):
+        (tmp_path / name).write_bytes(damage((tmp_path / "whole.png").read_bytes()))
+        with pytest.raises(DataError, match=f"{name}: not a readable image"):
+            read_photo(tmp_path / name)
+
+
+def test_a_photo_without_faces_does_not_keep_the_others_from_being_read(capsys, tmp_path, demo):
+    pytest.importorskip("facenet_pytorch")
+    Image.new("RGB", (200, 200), "white").save(tmp_path / "blank.png")
+    face = Image.fromarray(demo.images[demo.where("PrivateTest")[3]])
+    face.resize((288, 288), Image.Resampling.BICUBIC).save(tmp_path / "face.png")
+    photos = [str(tmp_path / name) for name in ("blank.png", "nowhere.png", "face.png")]
+    code, out, error = run(capsys, "predict", *photos)
+    assert code == 1 and re.fullmatch(r".*face.png: face at [\d, to]+: \w+ \d+ %.*\n", out)
+    assert [line.split(": ")[2] for line in error.splitlines()] == [
+        "MTCNN finds no face; try a larger or brighter picture",
+        "there is no such file",
+    ]
+
+
+@pytest.mark.parametrize("more", [("--set", "lr=1e-4"), ("--set", "lr=1e-4", "--name", "my-own")])
+@pytest.mark.parametrize("arm", ["lkrnet-lambda0.4", "liu-a"])
+def test_a_dash_in_a_name_of_ones_own_does_not_hide_the_arm(arm, more):
+    recipe = chosen_recipe(parser().parse_args(["train", "--arm", arm, *more]))
+    assert recipe.arm == arm and recipe.lr == 1e-4
+
+
+def test_what_cannot_be_built_is_told_in_one_line(capsys, monkeypatch):
+    small = ("train", "--arm", "vgg19", "--set", "crop=8")
+    code, _, error = run(capsys, *small)
+    assert code == 1 and error.startswith("fercompanion train: ") and len(error.strip().splitlines()) == 1
+    monkeypatch.setenv("FERCOMPANION_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        main(list(small))
 
 
 def test_train_show_names_every_source(capsys):
@@ -80,8 +114,16 @@ def test_a_part_of_the_plan(capsys):
     part = ("sweep", "--profile", "paper", "--no-estimate", "--dry-run", "--only")
     code, out, _ = run(capsys, *part, "fer2013/ours-lkrnet/")
     assert code == 0 and "5 runs, 0 archived" in out and out.count("epochs\n") == 1
+    assert "fer2013/ours-lkrnet/official  5 x 40 epochs\n" in out
     code, _, err = run(capsys, *part, "fer2014")
     assert code == 1 and "--only fer2014" in err and "\n" not in err.strip()
+
+
+def test_nothing_is_timed_for_data_that_are_not_here(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(estimate, "seconds", lambda *_: pytest.fail("a step was timed"))
+    code, out, _ = run(capsys, "sweep", "--profile", "paper", "--only", "seed0", "--root", str(tmp_path))
+    assert code == 1 and "runs on fer2013 are neither archived nor possible here" in out
+    assert re.search(r"0 of \d+ runs are in", out)
 
 
 def test_no_estimate_where_nothing_may_be_trained(capsys, monkeypatch):

@@ -38,7 +38,7 @@ def test_paired_bootstrap_covers_the_known_standard_error():
     """For single images the interval is about 1.96 standard errors of the mean difference each way."""
     a, b = RNG.random((1, 2000)) < 0.75, RNG.random((1, 2000)) < 0.70
     difference = a.astype(float) - b
-    e = evaluate.paired_difference(a, b)
+    e = evaluate.clustered_difference(a, b)
     assert e.value == pytest.approx(100 * difference.mean())
     half = 196 * difference.std() / np.sqrt(difference.size)
     assert (e.high - e.low) / 2 == pytest.approx(half, rel=0.08)
@@ -47,10 +47,10 @@ def test_paired_bootstrap_covers_the_known_standard_error():
 def test_clusters_widen_the_interval():
     """Ten copies of each image are no more evidence than one."""
     a, b = RNG.random((2, 1, 100)) < 0.7
-    once = evaluate.paired_difference(a, b)
+    once = evaluate.clustered_difference(a, b)
     copies = [np.repeat(x, 10, axis=1) for x in (a, b)]
     clustered = evaluate.clustered_difference(*copies, np.repeat(np.arange(100), 10))
-    naive = evaluate.paired_difference(*copies)
+    naive = evaluate.clustered_difference(*copies)
     assert clustered.high - clustered.low == pytest.approx(once.high - once.low, rel=0.1)
     assert naive.high - naive.low < 0.5 * (clustered.high - clustered.low)
 
@@ -68,13 +68,13 @@ def test_kinds_of_clusters_are_drawn_as_the_clusters_are():
 def test_several_seeds_widen_the_interval_by_their_spread():
     hits = np.stack([RNG.random(3000) < p for p in (0.60, 0.70, 0.80)])
     other = np.zeros_like(hits)
-    e = evaluate.paired_difference(hits, other)
+    e = evaluate.clustered_difference(hits, other)
     assert e.high - e.low > 10 and e.value == pytest.approx(100 * hits.mean())
 
 
 def test_unpaired_hits_are_refused():
     with pytest.raises(ValueError, match="not paired"):
-        evaluate.paired_difference(np.ones((1, 3), bool), np.ones((1, 4), bool))
+        evaluate.clustered_difference(np.ones((1, 3), bool), np.ones((1, 4), bool))
 
 
 def test_mcnemar_counts_discordant_images():
@@ -201,7 +201,7 @@ def test_a_contrast_of_one_group_is_the_paired_difference():
     rng = np.random.default_rng(0)
     hits, other = rng.random((4, 300)) < 0.7, rng.random((4, 300)) < 0.6
     gain = hits.astype(int) - other
-    one, known = evaluate.contrast([gain], [1.0]), evaluate.paired_difference(hits, other)
+    one, known = evaluate.contrast([gain], [1.0]), evaluate.clustered_difference(hits, other)
     assert one.value == pytest.approx(known.value)
     assert (one.low, one.high) == pytest.approx((known.low, known.high), abs=0.5)
     halves = evaluate.contrast([gain[:, :100], gain[:, 100:]], [0.5, -0.5])

@@ -12,7 +12,7 @@ from fercompanion import estimate
 from fercompanion.packs import pack
 from fercompanion.plans import PROFILES, all_runs, wild_runs
 from fercompanion.predict import this_machine
-from fercompanion.runs import Run, find, results_folder
+from fercompanion.runs import INFO, Run, find, results_folder
 
 RUNS = wild_runs(PROFILES["demo"])[:4]
 
@@ -24,7 +24,7 @@ def finish(run: Run, size: int) -> None:
     np.savez(folder / "predictions.npz", x=np.random.default_rng(0).bytes(size))
     for name in ("history.csv", "weights.safetensors", "checkpoint.pt"):
         (folder / name).write_text("x")
-    (folder / "run.json").write_text(json.dumps({"recipe": asdict(run.recipe)}))
+    (folder / "run.json").write_text(json.dumps(dict.fromkeys(INFO) | {"recipe": asdict(run.recipe)}))
 
 
 def test_packs_stay_below_the_limit_and_unpack_where_runs_are_found(tmp_path, monkeypatch):

@@ -106,8 +106,11 @@ def test_official_parts(demo):
 def test_official_parts_need_splits(demo, demo_ck):
     with pytest.raises(DataError, match="demo-ck has no official splits.*subject"):
         parts(demo_ck, "official")
-    with pytest.raises(DataError, match="no official splits"):
+    with pytest.raises(DataError, match="demo has no Training, which"):
         parts(demo.subset(demo.where("PrivateTest")), "official")
+    sfew = replace(demo.subset(demo.where("Training")), name="sfew")
+    with pytest.raises(DataError, match=r"sfew has no PrivateTest.*as fer2013\+sfew"):
+        parts(sfew, "official")
 
 
 def test_errors(demo, demo_ck):

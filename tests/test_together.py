@@ -12,7 +12,7 @@ from fercompanion.data import DataError
 from fercompanion.photo import SHIPPED, load_run
 from fercompanion.plans import PROFILES, small_runs
 from fercompanion.recipes import MILD
-from fercompanion.runs import Result, Run, stored_recipe
+from fercompanion.runs import Result, Run
 from fercompanion.tables import averaged, blank
 
 
@@ -101,6 +101,6 @@ def test_blank_cells_and_whole_numbers():
 
 def test_the_plan_trains_the_network_of_the_package():
     (run,) = small_runs(PROFILES["paper-cpu"])
-    info = load_run(SHIPPED).info
-    assert stored_recipe(info) == run.recipe and info["dataset"] == run.dataset
+    shipped = load_run(SHIPPED)
+    assert shipped.recipe == run.recipe and shipped.info["dataset"] == run.dataset
     assert not small_runs(PROFILES["demo"])

@@ -578,7 +578,7 @@ def test_complete_says_what_it_leaves_out(result, small_demo, monkeypatch, capsy
     monkeypatch.setattr(runs, "_faces", missing)
     assert list(complete(plan, "test")) == [RUN]
     said = capsys.readouterr().out
-    assert said.startswith("2 of 3 runs") and "not on this machine" in said and said.count("\n") == 1
+    assert said.startswith("2 runs on demo") and "not on this machine" in said and said.count("\n") == 1
 
 
 def test_another_recipe_under_the_same_name_is_refused(result):
@@ -689,6 +689,50 @@ def test_a_damaged_checkpoint_is_named(faces, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"half a")
     with pytest.raises(DataError, match="checkpoint.pt: damaged .*delete it"):
         tiny_fit(tiny(OURS, "vgg19"), tmp_path, faces=faces)
+
+
+DAMAGED = {
+    "an empty run.json": ("run.json", b"{}", "damaged .no classes, .*delete it"),
+    "a list in run.json": ("run.json", b"[]", "damaged .*delete it"),
+    "half a run.json": ("run.json", b'{"recipe": {', "damaged .*delete it"),
+    "half the predictions": ("predictions.npz", 0.5, "damaged .*delete it"),
+    "no bytes of the predictions": ("predictions.npz", b"", "damaged .*delete it"),
+    "no predictions": ("predictions.npz", None, "missing; delete .*run.json"),
+    "an empty history": ("history.csv", b"", "damaged .*delete it"),
+    "no history": ("history.csv", None, "missing; delete .*run.json"),
+    "half the embedding": ("embedding.npy", 0.5, "damaged .*delete it"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_archive_is_told_in_one_line(result, case):
+    name, content, words = DAMAGED[case]
+    path = result.folder / name
+    if content is None:
+        path.unlink()
+    else:
+        whole = path.read_bytes()
+        path.write_bytes(content if isinstance(content, bytes) else whole[: int(content * len(whole))])
+    with pytest.raises(DataError, match=f"{name}: {words}") as told:
+        found = find(RUN, "test")
+        _ = found.predictions, found.history, found.embedding
+    assert "\n" not in str(told.value)
+
+
+def test_two_processes_do_not_train_one_run(small_demo, monkeypatch):
+    """The second leaves it to the first; whoever was killed does not stand in the way."""
+    folder_of().mkdir(parents=True)
+    hold = "import sys, filelock as f; l = f.FileLock(sys.argv[1]); l.acquire(); print('held', flush=True); input()"
+    command = [sys.executable, "-c", hold, folder_of() / ".running"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with monkeypatch.context() as refused:
+            refused.setattr(train, "fit", lambda *_, **__: pytest.fail("it was trained"))
+            with pytest.raises(DataError, match="another process trains this run"):
+                train_run(RUN, "test", machine=FLOAT32)
+        other.kill()
+    assert train_run(RUN, "test", machine=FLOAT32).info["n"]
+    assert {p.name for p in folder_of().iterdir()} == FILES
 
 
 def test_a_folder_that_cannot_be_written_stops_the_run_before_it_starts(small_demo, monkeypatch, tmp_path):

@@ -22,7 +22,7 @@ from safetensors.torch import save
 
 from fercompanion import evaluate
 from fercompanion.photo import SHIPPED, load_run
-from fercompanion.runs import ROOT, Result, stored_recipe
+from fercompanion.runs import ROOT, Result
 from fercompanion.tables import TITLES
 
 LARGEST = 8e6
@@ -86,7 +86,7 @@ def card(result: Result, weights: bytes) -> str:
         other = f"{names[wrong.argmax()]} ({100 * wrong.max() / len(own):.0f} %)" if wrong.any() else "–"
         rows.append(f"| {name} | {len(own):,} | {recall} | {other} |")
     return CARD.format(
-        what=TITLES[stored_recipe(info).arm],
+        what=TITLES[result.recipe.arm],
         **{k: info["recipe"][k] for k in ("width", "optimizer")},
         **{
             k: info[k]
