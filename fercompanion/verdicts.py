@@ -6,6 +6,7 @@
   Of several differences all must hold.  The p values of a paper's claims are corrected by Holm's method.
 - A claimed level holds if the interval of the mean over five seeds or splits and more lies within a margin of the
   printed value, and does not hold if it lies outside altogether.
+- Longer runs of two arms stand beside; if their whole interval has the other sign, the shorter ones settle nothing.
 - Runs on other faces, with fewer epochs or narrower networks than the profile "paper" settle nothing, nor do runs
   that learnt nothing or lost it again.
 """
