@@ -32,6 +32,8 @@ TITLES = {
     "tdnn": "T-DNN",
     "dnnrl": "DNNRL",
     "dnnrl-unclamped": "DNNRL, unclamped",
+    "tdnn-joint": "T-DNN with softmax",
+    "dnnrl-joint": "DNNRL with softmax",
     "liu-a": "Model A",
     "liu-a-no-center": "A, no center loss",
     "liu-a-relu": "A, ReLU",
