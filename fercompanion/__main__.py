@@ -300,10 +300,10 @@ def expected_seconds(missing: list[runs.Run], workers: int | None) -> dict[runs.
 
 
 def predict(options) -> int:
-    from .photo import SHIPPED, load_run, read_expressions
+    from .photo import SHIPPED, read_expressions, reader
 
     folder, unread = options.folder or SHIPPED, []
-    load_run(folder)  # what is wrong with it is said once, not for every photo
+    reader(folder)  # what is wrong with it is said once, not for every photo
     for path in options.images:
         try:
             for face in read_expressions(path, folder):

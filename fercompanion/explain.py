@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .augment import centre_crop, centre_view
-from .data import Faces
+from .data import DataError, Faces
 from .landmarks import Landmarks
 from .models import build_model
 from .predict import gather, make_masks, this_machine, to_stack
@@ -38,12 +38,16 @@ def trained_model(recipe: Recipe, weights: dict, num_classes: int) -> nn.Module:
 
     Raises
     ------
-    RuntimeError
-        The weights are another network's; names the first keys that differ.
+    DataError
+        The weights are another network's.
     """
     recipe = replace(recipe, weights="none")  # pretrained ones need not be at hand: these replace them
     model = build_model(recipe.model, num_classes, **recipe.model_options())
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = " ".join(str(error).split("\n")[1:2]).strip()
+        raise DataError(f"{recipe.name}: weights and recipe are of different networks ({first})") from None
     return model.eval()
 
 

@@ -63,6 +63,21 @@ def load_run(folder: str | Path) -> Result:
     return read(path)
 
 
+def reader(folder: str | Path) -> tuple[Recipe, list[str], torch.nn.Module]:
+    """Recipe, classes and network of a finished run that can be asked about a new photo.
+
+    Raises
+    ------
+    DataError
+        There is none, its weights were not kept, or it answers by what a new photo does not have.
+    """
+    result = load_run(folder)
+    recipe, classes = result.recipe, result.info["classes"]
+    if by := _unaskable(recipe):
+        raise DataError(f"{folder}: {recipe.name} answers by {by}; choose the run of another arm")
+    return recipe, classes, trained_model(recipe, result.weights(), len(classes))
+
+
 def read_photo(path: str | Path) -> Image.Image:
     """A photo, turned upright, RGB."""
     try:
@@ -96,11 +111,7 @@ def read_expressions(path: str | Path, folder: str | Path = SHIPPED) -> list[Fac
     DataError
         The file is no image, no face is found in it, or the run is missing or cannot be asked.
     """
-    result = load_run(folder)
-    recipe, classes = result.recipe, result.info["classes"]
-    if by := _unaskable(recipe):
-        raise DataError(f"{folder}: {recipe.name} answers by {by}; choose the run of another arm")
-    model = trained_model(recipe, result.weights(), len(classes))
+    recipe, classes, model = reader(folder)
     photo = read_photo(path)
     reduced = photo.copy()
     reduced.thumbnail((LARGEST, LARGEST))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import multiprocessing
 import os
@@ -37,6 +38,8 @@ SELECTIONS = {
     "last": "last epoch",
 }
 """Recipe.select, as run.json says it."""
+PARTS = ("history.csv", "predictions.npz", "embedding.npy")
+"""What a run is made of beside run.json, and cannot be made again without training."""
 INFO = {
     "recipe",
     "dataset",
@@ -221,13 +224,14 @@ def _whole_or_told(path: Path):
     """Faults in reading a file of a run's folder, each as a DataError that says what to do."""
     try:
         yield
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: missing; delete {path.with_name('run.json')}, and the run is trained anew"
-        ) from None
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile, zlib.error) as error:
-        said = str(error).strip().split("\n")[0]
-        raise DataError(f"{path}: damaged ({said}); restore it, or delete it to have it made anew") from None
+        said = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({str(error).strip()})"
+        remedy = (
+            f"{path.with_name('run.json')}, and the run is trained"
+            if path.name in PARTS
+            else "it, and it is made"
+        )
+        raise DataError(f"{path}: {' '.join(said.split())}; restore it, or delete {remedy} anew") from None
 
 
 def find_all(runs: list[Run], profile: str) -> dict[Run, Result]:
@@ -279,12 +283,12 @@ def complete(
 
 def possible(missing: list[Run], root: str | None = None) -> list[Run]:
     """Those of the runs whose data set is on this machine; how many are not, and what to do, is said in a line."""
-    there = []
+    there = set()
     for name in dict.fromkeys(run.dataset for run in missing):
         own = [run for run in missing if run.dataset == name]
         try:
             _faces(name, root or None)
-            there += own
+            there.update(own)
         except DataError as error:
             print(f"{len(own)} runs on {name} are neither archived nor possible here: {error}")
     return [run for run in missing if run in there]
@@ -406,7 +410,10 @@ def _start_worker(threads: int) -> None:
     train.BAR_LINE = multiprocessing.current_process()._identity[-1]
     if torch.cuda.is_available():  # of several GPUs each worker takes the next
         torch.cuda.set_device((train.BAR_LINE - 1) % torch.cuda.device_count())
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if (
+        signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    ):  # as in a script's background, where Ctrl-C means others
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -450,6 +457,13 @@ def _alone(folder: Path):
         lock.acquire()
     except Timeout:
         raise DataError(f"{folder}: another process trains this run; it is left to that one") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        said = (
+            f"{folder}: its file system has no locks ({error.strerror}); let no other process train this run"
+        )
+        print(said, file=sys.stderr)
     try:
         yield
     finally:

@@ -131,6 +131,12 @@ def test_longer_runs_are_shown_beside_and_settle_nothing_but_may_unsettle(vgg19,
         assert after.verdict == (verdict if claim == "L4" else before.verdict)
     assert before.verdict == HOLDS and ("90 epochs say the opposite" in after.why) == (verdict == OPEN)
     assert "LKRNet − VGG19 " in after.ours.split("90 epochs")[1]
+    # That another arm beats LKRNet they do not know.
+    short = wild({"vgg19": 0.66, "baseline1": 0.67, "baseline2": 0.76, "lkrnet": 0.72})
+    longer = {a: simulated(a, x, epochs=90) for a, x in (("vgg19", 0.66), ("lkrnet", 0.72))}
+    assert BY_ID["L4"].judge(replace(short, longer=longer)).verdict == FAILS
+    short = wild({"vgg19": 0.78, "baseline1": 0.67, "baseline2": 0.68, "lkrnet": 0.72})
+    assert BY_ID["L4"].judge(replace(short, longer=longer)).verdict == OPEN
     alone = BY_ID["L4"].judge(archive(longer=longer))
     assert alone.verdict == NOT_RUN and alone.ours.startswith("longer, not judged (90 epochs): LKRNet")
 
@@ -419,6 +425,16 @@ def test_arms_without_a_common_seed_are_not_compared():
         j = BY_ID[id].judge(found)
         assert j.verdict == NOT_RUN and "no seed in common to" in j.why, id
     assert BY_ID["L2"].judge(found).verdict == OPEN
+    only_wild = archive(wild={a: simulated(a, 0.7) for a in ("lkrnet", "vgg19")})
+    assert BY_ID["L9"].judge(only_wild).why.startswith("no run of LKRNet; VGG19")
+
+
+def test_lambdas_without_a_seed_in_common_have_no_trend():
+    """The accuracies are compared pair by pair, for which two seeds in common do."""
+    group = {a: simulated(a, 0.7, seeds=1) for a in ("baseline1", "lkrnet", "lkrnet-lambda0.4")}
+    group["lkrnet-lambda0.1"] = replace(group["lkrnet"], seeds=(1,))
+    j = BY_ID["L6"].judge(archive(wild=group))
+    assert j.verdict == OPEN and "no seed in common to all λ" in j.why
     assert BY_ID["K5"].judge(kim({("kim", "random"): 0.99})).verdict == NOT_RUN
 
 

@@ -83,6 +83,14 @@ def test_runs_that_cannot_be_asked_are_refused(tmp_path, changes, words):
         read_expressions("photo.jpg", tmp_path)
 
 
+def test_weights_of_another_network_are_told(tmp_path):
+    info = load_run(SHIPPED).info
+    shutil.copy(SHIPPED / "weights.safetensors", tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps(info | {"recipe": info["recipe"] | {"width": 0.25}}))
+    with pytest.raises(DataError, match="weights and recipe are of different networks .size mismatch"):
+        read_expressions("photo.jpg", tmp_path)
+
+
 def read_all(faces, view):
     """Shares of PrivateTest faces that the packaged weights read as their label."""
     result = load_run(SHIPPED)

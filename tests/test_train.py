@@ -1,6 +1,7 @@
 """Training: triplets, the same bits from the same seed, killed or not, and the folder of a run."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -695,12 +696,12 @@ DAMAGED = {
     "an empty run.json": ("run.json", b"{}", "damaged .no classes, .*delete it"),
     "a list in run.json": ("run.json", b"[]", "damaged .*delete it"),
     "half a run.json": ("run.json", b'{"recipe": {', "damaged .*delete it"),
-    "half the predictions": ("predictions.npz", 0.5, "damaged .*delete it"),
-    "no bytes of the predictions": ("predictions.npz", b"", "damaged .*delete it"),
-    "no predictions": ("predictions.npz", None, "missing; delete .*run.json"),
-    "an empty history": ("history.csv", b"", "damaged .*delete it"),
-    "no history": ("history.csv", None, "missing; delete .*run.json"),
-    "half the embedding": ("embedding.npy", 0.5, "damaged .*delete it"),
+    "half the predictions": ("predictions.npz", 0.5, "damaged .*delete .*run.json"),
+    "no bytes of the predictions": ("predictions.npz", b"", "damaged .*delete .*run.json"),
+    "no predictions": ("predictions.npz", None, "missing; .*delete .*run.json"),
+    "an empty history": ("history.csv", b"", "damaged .*delete .*run.json"),
+    "no history": ("history.csv", None, "missing; .*delete .*run.json"),
+    "half the embedding": ("embedding.npy", 0.5, "damaged .*delete .*run.json"),
 }
 
 
@@ -732,6 +733,17 @@ def test_two_processes_do_not_train_one_run(small_demo, monkeypatch):
                 train_run(RUN, "test", machine=FLOAT32)
         other.kill()
     assert train_run(RUN, "test", machine=FLOAT32).info["n"]
+    assert {p.name for p in folder_of().iterdir()} == FILES
+
+
+def test_where_there_are_no_locks_runs_are_trained_all_the_same(small_demo, monkeypatch, capsys):
+    def refuse(self):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.BaseFileLock.acquire", refuse)
+    assert train_run(RUN, "test", machine=FLOAT32).info["n"]
+    said = capsys.readouterr().err
+    assert "has no locks (No locks available); let no other process train this run" in said
     assert {p.name for p in folder_of().iterdir()} == FILES
 
 

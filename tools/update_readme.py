@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fercompanion import claims, plans, runs, tables, verdicts
+from fercompanion import claims, plans, runs, siblings, tables, verdicts
 from fercompanion.data import FER_CLASSES
 from fercompanion.doctor import EXPECTED_COUNTS
 from fercompanion.papers import ACCURACIES, published_accuracies, published_recalls
@@ -158,11 +158,12 @@ def dnnrl_block(plan: plans.Profile) -> str:
         hits, clean, k = floor
         own = [tables.mean_accuracy(hits), "", tables.mean_accuracy(hits[:, clean])]
         rows.append([f"grey values (k-NN, k = {k})", "–", *own, f"{hits.size:,}", "0"])
-    arms = [*ACCURACIES["DNNRL"].items(), ("", "dnnrl-unclamped")]
-    for method, arm in arms:
-        t = tested.get(arm)
-        for view in ("centre", "knn") if arm == "dnn" else ("centre",):
-            neighbours = view == "knn" or (t and not t.results[0].info["recipe"]["cross_entropy"])
+    named = {arm: method for method, arm in ACCURACIES["DNNRL"].items()}
+    for arm in siblings.ARMS["dnnrl"]:
+        t, method = tested.get(arm), named.get(arm)
+        taught = siblings.sibling_arm("dnnrl", arm).cross_entropy
+        for view in ("centre", "knn") if taught and arm != "alexnet" else ("centre",):
+            neighbours = view == "knn" or not taught
             k = f", k = {t.results[0].info['k']}" if t else ""
             name = TITLES[arm] + f" (k-NN{k})" * bool(neighbours)
             paper = f"{printed[method]:.2f}" if method in printed and view == "centre" else "–"
