@@ -253,11 +253,10 @@ def sweep(options) -> int:
             print(f"no estimate ({str(error).splitlines()[0]})", file=sys.stderr)
     listed = wanted if options.dry_run else missing
     for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in listed).items():
-        own, kept = [s for run, s in expected.items() if run.where.parent == where], 0
-        kept = sum(run.where.parent == where for run in archived) if options.dry_run else 0
-        print(
-            f"  {where}  {number} x {epochs} epochs{f', {kept} archived' * bool(kept)}{f', {spoken(sum(own))}' * bool(own)}"
-        )
+        own = [s for run, s in expected.items() if run.where.parent == where]
+        kept = sum(run.where.parent == where for run in archived)
+        said = [f"{number} x {epochs} epochs"] + [f"{kept} archived"] * (options.dry_run and kept > 0)
+        print(f"  {where}  {', '.join(said + [spoken(sum(own))] * bool(own))}")
     if expected:
         import torch
 

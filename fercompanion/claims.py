@@ -292,9 +292,8 @@ def all_together(archive: Archive) -> Judgement:
     if tables.lacking(archive.longer, *plans.LONG_ARMS):
         return j
     e = compare("wild", archive.longer, ("lkrnet", ""), ("vgg19", ""), NONE, False)
-    below = [
-        x.title for x in j.effects if x.verdict == FAILS
-    ]  # what longer runs do not know may be below 0 still
+    # That another arm than VGG19 beats LKRNet, these longer runs can neither confirm nor deny.
+    below = [x.title for x in j.effects if x.verdict == FAILS]
     if (j.verdict == HOLDS and e.ours.high < 0) or (below == [e.title] and e.ours.low > 0):
         epochs = archive.longer["lkrnet"].epochs
         j = replace(

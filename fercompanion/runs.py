@@ -226,11 +226,9 @@ def _whole_or_told(path: Path):
         yield
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile, zlib.error) as error:
         said = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({str(error).strip()})"
-        remedy = (
-            f"{path.with_name('run.json')}, and the run is trained"
-            if path.name in PARTS
-            else "it, and it is made"
-        )
+        remedy = "it, and it is made"
+        if path.name in PARTS:
+            remedy = f"{path.with_name('run.json')}, and the run is trained"
         raise DataError(f"{path}: {' '.join(said.split())}; restore it, or delete {remedy} anew") from None
 
 
@@ -410,9 +408,8 @@ def _start_worker(threads: int) -> None:
     train.BAR_LINE = multiprocessing.current_process()._identity[-1]
     if torch.cuda.is_available():  # of several GPUs each worker takes the next
         torch.cuda.set_device((train.BAR_LINE - 1) % torch.cuda.device_count())
-    if (
-        signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    ):  # as in a script's background, where Ctrl-C means others
+    # It is ignored in the background of a script, where Ctrl-C is meant for others.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -460,16 +457,13 @@ def _alone(folder: Path):
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
             raise
-        said = (
-            f"{folder}: its file system has no locks ({error.strerror}); let no other process train this run"
-        )
-        print(said, file=sys.stderr)
+        said = f"its file system has no locks ({error.strerror}); let no other process train this run"
+        print(f"{folder}: {said}", file=sys.stderr)
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(
-            missing_ok=True
-        )  # still held: who opened it in between sees that it is gone
+        # While it is held: whoever opened it in between sees that it is gone.
+        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
