@@ -251,11 +251,12 @@ def sweep(options) -> int:
             expected = expected_seconds(missing, options.workers)
         except RuntimeError as error:  # such as a GPU's memory
             print(f"no estimate ({str(error).splitlines()[0]})", file=sys.stderr)
-    listed = wanted if options.dry_run else missing
+    listed, kept = wanted if options.dry_run else missing, Counter(run.where.parent for run in archived)
     for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in listed).items():
         own = [s for run, s in expected.items() if run.where.parent == where]
-        kept = sum(run.where.parent == where for run in archived)
-        said = [f"{number} x {epochs} epochs"] + [f"{kept} archived"] * (options.dry_run and kept > 0)
+        said = [f"{number} x {epochs} epochs"] + [f"{kept[where]} archived"] * (
+            options.dry_run and where in kept
+        )
         print(f"  {where}  {', '.join(said + [spoken(sum(own))] * bool(own))}")
     if expected:
         import torch
@@ -299,13 +300,12 @@ def expected_seconds(missing: list[runs.Run], workers: int | None) -> dict[runs.
 
 
 def predict(options) -> int:
-    from .photo import SHIPPED, read_expressions, reader
+    from .photo import SHIPPED, read_faces, reader
 
-    folder, unread = options.folder or SHIPPED, []
-    reader(folder)  # what is wrong with it is said once, not for every photo
+    asked, unread = reader(options.folder or SHIPPED), []
     for path in options.images:
         try:
-            for face in read_expressions(path, folder):
+            for face in read_faces(path, *asked):
                 print(f"{path}: {face}")
         except DataError as error:
             unread.append(path)

@@ -8,9 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from .runs import Result, load_arrays, save_arrays
+from .runs import Result, kept_arrays
 from .train import draw_triplets
-from .whole import kept_if_possible
 
 SEED = 0
 """Of UMAP's layout and of the triplets, which are kept: another would not be looked at."""
@@ -64,12 +63,11 @@ def _kept(
     result: Result, file: str, name: str, made: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray | None:
     """The array in a file of the run's folder; made of its embedding, and kept in half precision, the first time."""
-    path = result.folder / file
-    if path.is_file():
-        return load_arrays(path)[name].astype(np.float32)
-    if result.embedding is None:
-        return None
-    found = made(result.embedding.astype(np.float32)).astype(np.float16)
-    with kept_if_possible(path):
-        save_arrays(path, **{name: found})
-    return found.astype(np.float32)
+
+    def arrays() -> dict[str, np.ndarray] | None:
+        if result.embedding is None:
+            return None
+        return {name: made(result.embedding.astype(np.float32)).astype(np.float16)}
+
+    kept = kept_arrays(result.folder / file, arrays)
+    return None if kept is None else kept[name].astype(np.float32)

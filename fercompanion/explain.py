@@ -16,8 +16,7 @@ from .models import build_model
 from .predict import gather, make_masks, this_machine, to_stack
 from .recipes import Recipe
 from .regions import key_region_mask
-from .runs import Result, load_arrays, save_arrays
-from .whole import kept_if_possible
+from .runs import Result, kept_arrays
 
 
 class OneInput(nn.Module):
@@ -137,8 +136,8 @@ def cam_summary(result: Result, faces: Faces | None, landmarks: Landmarks | None
 
     None where neither the summary nor weights and faces are at hand.
     """
-    path = result.folder / "cam.npz"
-    if not path.is_file():
+
+    def made() -> dict[str, np.ndarray] | None:
         if faces is None or faces.sha256 != result.info["data_sha256"]:
             return None
         if not (result.folder / "weights.safetensors").is_file():
@@ -147,18 +146,17 @@ def cam_summary(result: Result, faces: Faces | None, landmarks: Landmarks | None
         model = trained_model(recipe, result.weights(), len(faces.classes))
         cams, _ = grad_cam(model, recipe, faces, landmarks, rows)
         even = np.ones_like(cams[:1]).repeat(len(cams), 0)
-        made = {
+        return {
             "means": class_means(cams, faces.labels[rows], len(faces.classes)).astype(np.float16),
             "mass": mass_in_regions(cams, landmarks, rows, alpha=recipe.region_alpha).astype(np.float32),
             "uniform": mass_in_regions(even, landmarks, rows, alpha=recipe.region_alpha).mean(),
             "points": np.median(landmarks.points[rows], 0) - (faces.images.shape[-1] - cams.shape[-1]) // 2,
         }
-        with kept_if_possible(path):
-            save_arrays(path, **made)
-    else:
-        made = load_arrays(path)
-    means, mass = made["means"].astype(np.float32), made["mass"].astype(np.float64)
-    return CamSummary(means, mass, float(made["uniform"]), made["points"])
+
+    if (kept := kept_arrays(result.folder / "cam.npz", made)) is None:
+        return None
+    means, mass = kept["means"].astype(np.float32), kept["mass"].astype(np.float64)
+    return CamSummary(means, mass, float(kept["uniform"]), kept["points"])
 
 
 def class_means(cams: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:

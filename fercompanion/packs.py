@@ -13,13 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .plans import drawn
-from .runs import Run, find, results_folder
+from .runs import DRAWN, Run, find, results_folder
 
 LIMIT = 16_000_000
 """Largest size of a pack in bytes."""
 KEPT = ("history.csv", "predictions.npz", "run.json")
-DRAWN = ("cam.npz", "umap.npz", "triplets.npz")
-"""What notebooks keep beside a run, where they were run on the machine that trained it."""
 
 
 def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: int = LIMIT) -> list[Path]:

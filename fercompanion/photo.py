@@ -111,7 +111,11 @@ def read_expressions(path: str | Path, folder: str | Path = SHIPPED) -> list[Fac
     DataError
         The file is no image, no face is found in it, or the run is missing or cannot be asked.
     """
-    recipe, classes, model = reader(folder)
+    return read_faces(path, *reader(folder))
+
+
+def read_faces(path: str | Path, recipe: Recipe, classes: list[str], model: torch.nn.Module) -> list[Face]:
+    """`read_expressions` by what `reader` returned, so that many photos need not load it many times."""
     photo = read_photo(path)
     reduced = photo.copy()
     reduced.thumbnail((LARGEST, LARGEST))

@@ -35,7 +35,7 @@ def parts(faces: Faces, protocol: str, fold: int = 0, n_folds: int = 10) -> Part
     """
     if protocol == "official":
         found = Parts(*(faces.where(s) for s in ("Training", "PublicTest", "PrivateTest")))
-        lacks = [s for s in ("Training", "PrivateTest") if not len(faces.where(s))]
+        lacks = [s for s, rows in (("Training", found.train), ("PrivateTest", found.test)) if not len(rows)]
         if len(lacks) == 2:
             raise DataError(f"{faces.name} has no official splits; use protocol subject, sequence or frame")
         if lacks:

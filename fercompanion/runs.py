@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from .data import DataError, Faces, clean_mask, load_faces
 from .recipes import Recipe
-from .whole import whole
+from .whole import kept_if_possible, whole
 
 ROOT = Path(__file__).resolve().parents[1]
 AVERAGED = {"LKRNet": "lkrnet", "DNNRL": "dnn", "Liu et al.": "liu-a", "Kim et al.": "kim-softmax"}
@@ -40,6 +40,8 @@ SELECTIONS = {
 """Recipe.select, as run.json says it."""
 PARTS = ("history.csv", "predictions.npz", "embedding.npy")
 """What a run is made of beside run.json, and cannot be made again without training."""
+DRAWN = ("cam.npz", "umap.npz", "triplets.npz")
+"""What notebooks keep beside a run."""
 INFO = {
     "recipe",
     "dataset",
@@ -478,7 +480,7 @@ def _train_here(run: Run, folder: Path, data: tuple, made_with: dict, machine, l
     from .train import CHECKPOINT, fit
 
     faces, shown, marks, who = data
-    for drawn in ("cam.npz", "umap.npz", "triplets.npz"):  # of another network that lay here
+    for drawn in DRAWN:  # of another network that lay here
         (folder / drawn).unlink(missing_ok=True)
     fitted = fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
     # Half precision halves the archive; all metrics are computed from what is kept.
@@ -647,6 +649,22 @@ def save_arrays(path: Path, **arrays) -> None:
     """A compressed .npz, whole or not at all."""
     with whole(path) as f:
         np.savez_compressed(f, **arrays)
+
+
+def kept_arrays(path: Path, made: Callable[[], dict[str, np.ndarray] | None]) -> dict[str, np.ndarray] | None:
+    """The arrays of a .npz; the first time made, and kept there if that is possible.
+
+    Parameters
+    ----------
+    made : gives the arrays, or None where they cannot be made; then nothing is kept.
+    """
+    if path.is_file():
+        return load_arrays(path)
+    arrays = made()
+    if arrays is not None:
+        with kept_if_possible(path):
+            save_arrays(path, **arrays)
+    return arrays
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

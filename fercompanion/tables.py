@@ -13,7 +13,7 @@ from . import evaluate, protocols
 from .data import DataError, clean_mask, load_faces
 from .papers import ACCURACIES, METHODS, published, published_gains, published_recalls
 from .plans import FACTORIAL, arm_of
-from .runs import Result, Run, load_arrays, results_folder, save_arrays
+from .runs import Result, Run, kept_arrays, results_folder
 from .siblings import sibling_arm
 from .whole import kept_if_possible, whole
 
@@ -538,8 +538,8 @@ def grey_neighbours(
         bool (1, n) hits on PrivateTest, bool (n,) whether an image has no exact copy in Training, and k.  None where
         they were not kept and the data set is not on this machine.
     """
-    path = results_folder(profile) / dataset / "grey-neighbours.npz"
-    if not path.is_file():
+
+    def made() -> dict[str, np.ndarray] | None:
         try:
             faces = load_faces(dataset, root or None)
         except DataError:
@@ -549,12 +549,10 @@ def grey_neighbours(
         labels, classes = [faces.labels[r] for r in rows], len(faces.classes)
         k = evaluate.best_k(grey[0], labels[0], grey[1], labels[1], classes)
         predicted = evaluate.neighbour_logits(grey[0], labels[0], grey[2], k, classes).argmax(1)
-        made = {"hits": predicted == labels[2], "clean": clean_mask(faces)[rows[2]], "k": np.array(k)}
-        with kept_if_possible(path):
-            save_arrays(path, **made)
-    else:
-        made = load_arrays(path)
-    return made["hits"][None], made["clean"], int(made["k"])
+        return {"hits": predicted == labels[2], "clean": clean_mask(faces)[rows[2]], "k": np.array(k)}
+
+    kept = kept_arrays(results_folder(profile) / dataset / "grey-neighbours.npz", made)
+    return None if kept is None else (kept["hits"][None], kept["clean"], int(kept["k"]))
 
 
 KIM_METHODS = ACCURACIES["Kim2022"]

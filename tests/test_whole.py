@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fercompanion import embed
+from fercompanion import embed, runs
 from fercompanion.runs import Result
 from fercompanion.whole import whole
 
@@ -29,7 +29,7 @@ def test_what_cannot_be_kept_is_drawn_all_the_same(tmp_path, monkeypatch, capsys
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as broken:
-        broken.setattr(embed, "save_arrays", refuse)
+        broken.setattr(runs, "save_arrays", refuse)
         drawn = embed.triplet_distances(result)
     assert drawn.shape == (20,) and not list(tmp_path.iterdir())
     assert capsys.readouterr().err.startswith(f"{tmp_path}/triplets.npz: not kept (Read-only file system)")
