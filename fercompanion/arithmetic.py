@@ -73,6 +73,11 @@ def hard_triplets(_=None) -> Judgement:
     lost = ", ".join(f"{d:g}" for d, s in zip(at, clamped, strict=True) if s == 0)
     why = f"violated triplets (D = {lost}) have no gradient" if lost else "every triplet has a gradient"
     why += f"; without the clamp the gradient {'grows' if grows_free else 'does not grow'} throughout"
+    if lost:
+        why += (
+            f". The paper wants the margin γ 'to prevent learning very difficult samples'; with γ = {DNNRL.gamma:g} these "
+            "are all that are in the wrong order"
+        )
     shown = ", ".join(f"{s:.3f} at {d:g}" for d, s in zip(at, clamped, strict=True))
     told = {"test": "gradients by autograd", "protocol": f"α = {DNNRL.alpha:g}, γ = {DNNRL.gamma:g}"}
     return Judgement(HOLDS if grows else FAILS, why, f"|dL/dD| {shown}", "Fig. 3", **told)
@@ -124,6 +129,10 @@ def same_loss(_=None) -> Judgement:
         found.append([loss, *torch.autograd.grad(loss, list(model.parameters()))])
     equal = all(torch.equal(x, y) for x, y in zip(*found, strict=True))
     why = f"loss and gradients are {'the same' if equal else 'not the same'} to the last bit"
+    why += (
+        ": by our reading of Baseline 1, which follows this sentence of Sect. 4.3.1; by Sect. 3.2 it would 'only use local "
+        "key regions' and be another network"
+    )
     if recipes[0].triplets != recipes[1].triplets:
         why += "; if triplets are drawn all the same, a step of λ = 0 shows three times the images"
     shown = f"loss {found[0][0]:.6f} and {found[1][0]:.6f}"

@@ -20,6 +20,8 @@ FER_CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "
 CK_CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "contempt")
 NAMES = ("demo", "demo-ck", "fer2013", "ckplus", "sfew")
 JOINED = "fer2013+sfew"
+DATA_TITLES = {"fer2013": "FER2013", "ckplus": "CK+", "sfew": "SFEW 2.0", JOINED: "FER2013 + SFEW 2.0"}
+"""Name of a data set -> as people write it; the demo sets' names are their own."""
 VARIABLE = "FERCOMPANION_DATA"
 
 HOW_TO_GET = {
@@ -102,6 +104,11 @@ class Faces:
         if split not in SPLITS:
             raise DataError(f"{self.name}: there is no split {split!r}; the splits are {', '.join(SPLITS)}.")
         return np.flatnonzero(self.split == split)
+
+    @property
+    def title(self) -> str:
+        """The name as people write it."""
+        return DATA_TITLES.get(self.name, self.name)
 
     @cached_property
     def sha256(self) -> str:

@@ -19,7 +19,8 @@ from .recipes import ARMS
 from .regions import key_region_mask
 from .runs import ROOT, results_folder
 from .siblings import ARMS as SIBLING_ARMS
-from .tables import TITLES, Tested
+from .tables import PRINTED, TITLES, Tested
+from .verdicts import SHORT
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#555555")
@@ -324,15 +325,17 @@ def lengths(groups: Sequence[dict[str, Tested]]):
 
 
 def _learning_curve(ax, t: Tested, part: str, **style) -> None:
-    """An arm's accuracy against epochs: mean over seeds or folds, which are drawn thin behind it.
+    """An arm's accuracy against epochs: mean over seeds or folds, and from lowest to highest of them a pale band.
 
     Runs that lose patience differ in length; the mean goes as far as all of them train, or it would leap.
     """
     lines = [pd.Series(r.history[f"{part}_accuracy"], r.history["epoch"]) for r in t.results]
+    each = pd.concat(lines, axis=1)
     if len(lines) > 1:
-        for line in lines:
-            ax.plot(line, color=style["color"], lw=0.4, alpha=0.5)
-    ax.plot(pd.concat(lines, axis=1).mean(axis=1, skipna=False), **style)
+        ax.fill_between(
+            each.index, each.min(axis=1), each.max(axis=1), color=style["color"], alpha=0.12, lw=0
+        )
+    ax.plot(each.mean(axis=1, skipna=False), **style)
     ax.set_xlabel("epoch")
     ax.xaxis.get_major_locator().set_params(integer=True)
 
@@ -349,12 +352,13 @@ def embeddings(
     """
     figure, axes = plt.subplots(1, len(points), figsize=(2.7 * len(points), 3.1), squeeze=False)
     size = float(np.clip(6000 / len(labels), 2, 14))
+    n = np.bincount(labels, minlength=len(classes))
     for ax, (arm, xy) in zip(axes[0], points.items(), strict=True):
         for k, name in enumerate(classes):
-            own = labels == k
-            ax.scatter(
-                *xy[own].T, s=size, c=CLASS_COLOURS[k], marker=CLASS_MARKERS[k], lw=0, alpha=0.75, label=name
-            )
+            # The fewer, the larger and the further in front: 55 points among thousands would disappear.
+            own, rare = labels == k, n[k] < len(labels) / 20
+            look = {"s": size * (1 + 3 * rare), "c": CLASS_COLOURS[k], "marker": CLASS_MARKERS[k]}
+            ax.scatter(*xy[own].T, lw=0, alpha=0.75, zorder=2 + (n > n[k]).sum() / len(n), label=name, **look)
         ax.set_title(titles[arm])
     _bare(axes)
     figure.legend(
@@ -438,10 +442,11 @@ def mean_heatmaps(
     figure, axes = plt.subplots(
         len(means), len(classes), figsize=(1.15 * len(classes), 1.3 * len(means) + 0.3), squeeze=False
     )
+    highest = max(float(np.nanmax(maps)) for maps in means.values())
     for row, (title, maps) in enumerate(means.items()):
         for column, name in enumerate(classes):
             ax = axes[row, column]
-            picture = ax.imshow(maps[column], vmin=0, vmax=1, cmap="viridis")
+            picture = ax.imshow(maps[column], vmin=0, vmax=highest, cmap="viridis")
             ax.plot(*points.T, "+", color="white", ms=5, mew=0.9)
             ax.set_xlabel(f"n = {counts[title][column]:,}", fontsize=7, labelpad=2)
             if row == 0:
@@ -457,16 +462,16 @@ def detection_rates(table: pd.DataFrame, images: pd.DataFrame):
 
     Parameters
     ----------
-    images : their number, in the same rows and columns; written below each class.
+    images : their number, in the same rows and columns; written below each class, a line a column.
     """
     figure, ax = plt.subplots(figsize=(6.2, 2.6))
     for column, marker in zip(table, "osD^", strict=False):
         ax.plot(range(len(table)), table[column], marker, label=column, ms=5, alpha=0.8)
-    counts = [" / ".join(f"{n:,.0f}" for n in images.loc[name]) for name in table.index]
+    counts = ["\n".join(f"{n:,.0f}" for n in images.loc[name]) for name in table.index]
     names = [f"{name}\n{n}" for name, n in zip(table.index, counts, strict=True)]
-    ax.set_xticks(range(len(table)), names, fontsize=6.5)
+    ax.set_xticks(range(len(table)), names, fontsize=7)
     ax.set(ylabel="faces found by MTCNN, %", ylim=(min(90, table.min().min() - 1), 100.3))
-    ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
@@ -685,6 +690,9 @@ def protocol_strips(
 ):
     """Accuracy of each split under each protocol: untrained nearest pixels as a box, networks as dots.
 
+    The first protocol is drawn a second time, enlarged, since all of it lies close to 100 %.  A stroke is the mean of
+    a network's splits but those that fell back.
+
     Parameters
     ----------
     splits : `tables.by_split`.
@@ -693,68 +701,82 @@ def protocol_strips(
     groups : protocol -> title, from left to right.
     chance : accuracy in per cent of always naming the largest class.
     """
-    figure, ax = plt.subplots(figsize=(7.6, 3.7))
-    networks = list(dict.fromkeys(splits["network"]))
-    place = np.linspace(-0.14, 0.4, max(len(networks), 2))
+    figure, (ax, close) = plt.subplots(1, 2, figsize=(9.4, 3.8), width_ratios=[len(groups), 1.2])
+    networks = sorted(set(splits["network"]), key=_by_network)
     rng = np.random.default_rng(0)
     if null is not None:
         ax.add_patch(plt.Rectangle((0, 0), 0, 0, fc="0.85", ec="0.35", label="nearest pixels, untrained"))
-    for group, protocol in enumerate(groups):
-        if null is not None:
-            values = null.loc[null["protocol"] == protocol, "accuracy"]
-            low, first, middle, third, high = values.quantile([0.025, 0.25, 0.5, 0.75, 0.975])
-            box = {"whislo": low, "q1": first, "med": middle, "q3": third, "whishi": high, "fliers": []}
-            ax.bxp(
-                [box],
-                positions=[group - 0.32],
-                widths=0.17,
-                patch_artist=True,
-                showfliers=False,
-                manage_ticks=False,
-                boxprops={"facecolor": "0.85", "edgecolor": "0.35"},
-                medianprops={"color": "0.1", "lw": 1.4},
-                whiskerprops={"color": "0.35"},
-                capprops={"color": "0.35"},
-            )
-        for number, network in enumerate(networks):
-            own = splits[(splits["network"] == network) & (splits["protocol"] == protocol)]
-            values = own["clean"].to_numpy()
-            x = group + place[number]
-            colour, marker = CLASS_COLOURS[number % 7], CLASS_MARKERS[number % 7]
-            jitter = rng.uniform(-0.03, 0.03, len(values)) if len(values) > 3 else 0
-            ax.plot(
-                x + np.zeros(len(values)) + jitter,
-                values,
-                marker,
-                color=colour,
-                ms=4.5,
-                mew=0,
-                alpha=0.7,
-                label=network if group == 0 else None,
-            )
-            if len(values):
-                ax.hlines(values.mean(), x - 0.045, x + 0.045, color=colour, lw=2)
-            for value, epoch in own.loc[own["fell back"].notna(), ["clean", "fell back"]].to_numpy():
-                text = f"fell back\nin epoch {epoch:.0f}"
-                ax.text(x - 0.05, value, text, fontsize=6.5, color=colour, ha="right", va="center")
-    for (label, value), style in zip(printed.items(), ("--", ":", "-."), strict=False):
-        ax.hlines(value, -0.48, 0.48, color="black", lw=1, ls=style, label=label)
-    ax.axhline(chance, color="0.6", lw=0.8, ls=(0, (1, 3)))
-    beyond = {
-        "transform": ax.get_yaxis_transform(),
-        "ha": "left",
-        "va": "center",
-        "fontsize": 7,
-        "color": "0.45",
-    }
-    ax.text(1.01, chance, "always the\nlargest class", **beyond)
+    for panel, shown in ((ax, list(groups)), (close, list(groups)[:1])):
+        for group, protocol in enumerate(shown):
+            if null is not None:
+                _null_box(panel, group - 0.34, null.loc[null["protocol"] == protocol, "accuracy"])
+            _strips(panel, group, splits[splits["protocol"] == protocol], networks, rng, panel is ax)
+        for (label, value), style in zip(printed.items(), ("--", ":", "-."), strict=False):
+            panel.hlines(value, -0.48, 0.48, color="black", lw=1, ls=style, label=label)
+        panel.set(xlim=(-0.5, len(shown) - 0.5))
+        panel.set_xticks(range(len(shown)), [groups[p] for p in shown])
+        panel.tick_params(axis="x", length=0)
     for edge in range(1, len(groups)):
         ax.axvline(edge - 0.5, color="0.9", lw=0.8, zorder=0)
-    ax.set(ylabel="accuracy, %", ylim=(0, 103), xlim=(-0.5, len(groups) - 0.5))
-    ax.set_xticks(range(len(groups)), groups.values())
-    ax.tick_params(axis="x", length=0)
-    figure.legend(loc="outside upper center", ncols=3)
+    ax.axhline(chance, color="0.6", lw=0.8, ls=(0, (1, 3)))
+    ax.text(-0.47, chance + 1, "always the largest class", fontsize=7, color="0.45")
+    ax.set(ylabel="accuracy, %", ylim=(0, 103))
+    least = splits.loc[(splits["protocol"] == next(iter(groups))) & splits["fell back"].isna(), "clean"].min()
+    close.set(ylim=(min(89.5, least - 2), 100.6), title=f"{next(iter(groups.values()))}, enlarged", xticks=[])
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
+
+
+def _by_network(title: str) -> tuple[str, bool]:
+    """Key by which a network of the printed recipe comes right behind the same one of a shortened recipe."""
+    return title.removesuffix(PRINTED), title.endswith(PRINTED)
+
+
+def _null_box(ax, x: float, values: pd.Series) -> None:
+    """Quartiles, and whiskers over 95 % of the values."""
+    keys = ("whislo", "q1", "med", "q3", "whishi")
+    box = dict(zip(keys, values.quantile([0.025, 0.25, 0.5, 0.75, 0.975]), strict=True)) | {"fliers": []}
+    ax.bxp(
+        [box],
+        positions=[x],
+        widths=0.17,
+        patch_artist=True,
+        showfliers=False,
+        manage_ticks=False,
+        boxprops={"facecolor": "0.85", "edgecolor": "0.35"},
+        medianprops={"color": "0.1", "lw": 1.4},
+        whiskerprops={"color": "0.35"},
+        capprops={"color": "0.35"},
+    )
+
+
+def _strips(ax, group: int, splits: pd.DataFrame, networks: Sequence[str], rng, tell: bool) -> None:
+    """A column of dots a network; filled if all are of one recipe, else those of a shortened recipe hollow."""
+    bare = list(dict.fromkeys(n.removesuffix(PRINTED) for n in networks))
+    both = any(n.endswith(PRINTED) for n in networks)
+    for place, network in zip(np.linspace(-0.17, 0.42, max(len(networks), 2)), networks, strict=False):
+        own, number = splits[splits["network"] == network], bare.index(network.removesuffix(PRINTED))
+        colour, whole = CLASS_COLOURS[number], network.endswith(PRINTED) or not both
+        x = group + place
+        jitter = rng.uniform(-0.03, 0.03, len(own)) if len(own) > 3 else 0
+        ax.plot(
+            x + np.zeros(len(own)) + jitter,
+            own["clean"],
+            CLASS_MARKERS[number],
+            mfc=colour if whole else "white",
+            mec=colour,
+            ms=4.5,
+            mew=0.9,
+            alpha=0.8,
+            label=network if group == 0 else None,
+            ls="",
+        )
+        kept = own.loc[own["fell back"].isna(), "clean"]
+        if len(kept):
+            ax.hlines(kept.mean(), x - 0.045, x + 0.045, color=colour, lw=2)
+        for value, epoch in own.loc[own["fell back"].notna() & tell, ["clean", "fell back"]].to_numpy():
+            text = f"fell back\nin epoch {epoch:.0f}"
+            ax.text(x - 0.05, value, text, fontsize=6.5, color=colour, ha="right", va="center")
 
 
 def occlusion(table: pd.DataFrame):
@@ -826,13 +848,14 @@ def claims(judgements):
     )
     for row, j in enumerate(judgements):
         marker, colour = VERDICT_MARKS[j.verdict]
-        edge = "#555555" if colour == "white" else colour
-        left.plot(0, row, marker, ms=7, mfc=colour, mec=edge)
+        edge, short = "#555555" if colour == "white" else colour, j.lacks == SHORT
+        left.plot(0, row, marker, ms=6 if short else 7, mfc="white" if short else colour, mec=edge, mew=1.3)
         deciding = [e for e in j.effects if e.decides]
         for place, e in enumerate(deciding):
             y = row + (place - (len(deciding) - 1) / 2) * 0.26
-            ax.plot([e.ours.low, e.ours.high], [y, y], color=edge, lw=1.5, solid_capstyle="butt")
-            ax.plot(e.ours.value, y, "o", ms=4, color=edge)
+            width = 0.9 if short else 1.6
+            ax.plot([e.ours.low, e.ours.high], [y, y], color=edge, lw=width, solid_capstyle="butt")
+            ax.plot(e.ours.value, y, "o", ms=4, mfc="white" if short else edge, mec=edge)
             if np.isfinite(e.published):
                 ax.plot(e.published, y, "|", ms=8, mew=1.8, color="black")
         first = row == 0 or judgements[row - 1].claim.paper != j.claim.paper
@@ -849,7 +872,7 @@ def claims(judgements):
     ax.axvspan(-4, 4, fc="0.965", lw=0, zorder=0)
     ax.set_xlabel(
         "first minus second, percentage points; even within ±4 (grey), logarithmic beyond\n"
-        "not drawn: levels, arithmetic"
+        "several lines: in the order of the words; not drawn: levels, arithmetic"
     )
     left.set(xlim=(-1, 1), ylim=(n - 0.4, -0.6))
     left.set_xticks([])
@@ -862,7 +885,10 @@ def claims(judgements):
         plt.Line2D([], [], ls="", marker=m, ms=7, mfc=c, mec="#555555" if c == "white" else c, label=v)
         for v, (m, c) in VERDICT_MARKS.items()
     ]
+    marker, colour = VERDICT_MARKS["not settled"]
+    hollow = {"marker": marker, "ms": 6, "mfc": "white", "mec": colour, "mew": 1.3}
+    handles.insert(3, plt.Line2D([], [], ls="", label=f"not settled: {SHORT}", **hollow))
     handles.append(plt.Line2D([], [], ls="", marker="|", ms=8, mew=1.8, color="black", label="printed"))
     handles.append(plt.Line2D([], [], marker="o", ms=4, color="0.4", label="ours, 95 %"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=7, columnspacing=1.1, handletextpad=0.4)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, columnspacing=1.1, handletextpad=0.4)
     return figure

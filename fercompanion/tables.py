@@ -320,7 +320,7 @@ def seeds_said(tested: dict[str, Tested]) -> str:
     """Over how many seeds these arms are averaged, for the note of a figure."""
     counts = {TITLES[arm]: len(t.seeds) for arm, t in tested.items()}
     if len(set(counts.values())) > 1:
-        return f"mean over seeds ({', '.join(f'{title} {n}' for title, n in counts.items())})"
+        return f"mean over seeds ({', '.join(f'{title}: {n}' for title, n in counts.items())})"
     n = max(counts.values(), default=0)
     return "one seed" if n == 1 else f"mean of {n} seeds"
 
@@ -674,8 +674,10 @@ def kim_table2(
     """
     printed = {r["method"]: r["value"] for r in published("Kim2022") if r["metric"] == "accuracy_percent"}
     in_table = {r["method"] for r in published("Kim2022", "Table 2")}
-    rows = []
     methods = [*(m for m in printed if m not in KIM_METHODS), *KIM_METHODS]
+    lead = next(r["value"] for r in published("Kim2022") if r["method"].startswith("ViT+SE"))
+    value = f"({float(printed[methods[-1]]) + float(lead):.2f}, from {lead})"
+    rows = [{"method": "ViT+SE [12]", "paper": value}]
     for method, of in [(m, results) for m in methods] + [(methods[-1], whole)] * bool(whole):
         arm = KIM_METHODS.get(method)
         row = {"method": TITLES.get(arm, method) + PRINTED * (of is whole)}

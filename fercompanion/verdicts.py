@@ -21,6 +21,7 @@ import numpy as np
 from scipy import stats
 
 from . import evaluate, plans, tables
+from .data import DATA_TITLES
 from .evaluate import Estimate
 from .recipes import Recipe
 from .tables import FEWEST, TITLES, Tested
@@ -28,6 +29,7 @@ from .tables import FEWEST, TITLES, Tested
 VERDICTS = ("holds", "does not hold", "not settled", "not run", "not testable here")
 HOLDS, FAILS, OPEN, NOT_RUN, UNTESTABLE = VERDICTS
 PAPERS = {"L": "LKRNet", "D": "DNNRL", "M": "Liu et al.", "K": "Kim et al."}
+SHORT, FEW = "runs too short or narrow", "fewer than five runs or pairs of them"
 LUCK = 2.0
 """Points by which two runs may differ that differ in nothing but their seed."""
 NONE = float("nan")
@@ -93,6 +95,7 @@ class Judgement:
     effects : differences behind it.
     p : of the claim before Holm's correction, nan if it has none.
     profile : whose runs were judged, of several; empty where none were needed or there are none.
+    lacks : of a claim that is not settled, what its runs lack: `SHORT`, `FEW`, or nothing that more seeds would mend.
     """
 
     verdict: str
@@ -106,6 +109,7 @@ class Judgement:
     p: float = NONE
     claim: Claim | None = None
     profile: str = ""
+    lacks: str = ""
 
 
 @dataclass(frozen=True)
@@ -167,16 +171,19 @@ def conclude(
     p = max(e.p for e in deciding)
     if verdict == FAILS:
         p = min(1.0, len(signs) * min(e.p for e in deciding if e.verdict == FAILS))
-    needs = "more runs" if verdict == OPEN else ""
+    few = verdict == OPEN and min(e.runs for e in deciding) < FEWEST
+    needs = "five pairs of runs" if few else "more runs" if verdict == OPEN else ""
     power = [(e.resolvable / e.published) ** 2 for e in deciding if e.verdict == OPEN and e.published > 0]
     if needs and power and max(power) > 1:
         times = f"{max(power):.1f}" if max(power) < 10 else f"{max(power):.0f}"
-        needs = f"{times} times the images or runs, to find what is printed"
-    common = len(tables.common_seeds(*tested))
-    told = {"ours": shown(effects), "protocol": setting(tested[0], view, common)} | told
+        needs = f"{times} times as many images or runs, to detect an effect of the printed size"
+    official = tested[0].results[0].info["protocol"] == "official"  # there every pair of runs is a seed
+    seeds = [e.runs for e in deciding] if official else [len(tables.common_seeds(*tested))]
+    told = {"ours": shown(effects), "protocol": setting(tested[0], view, seeds)} | told
     why = "; ".join(e.why for e in deciding)
     return settled(
-        Judgement(verdict, why, test=test, needs=needs, effects=tuple(effects), p=p, **told), tested
+        Judgement(verdict, why, test=test, needs=needs, effects=tuple(effects), p=p, lacks=FEW * few, **told),
+        tested,
     )
 
 
@@ -200,7 +207,7 @@ def settled(judgement: Judgement, tested: Sequence[Tested]) -> Judgement:
     needs = "PROFILE=paper" + (" with ImageNet's weights for model B" if "random weights" in lacks else "")
     if "times" in judgement.needs:
         needs += f"; were its interval as wide: {judgement.needs}"
-    return replace(judgement, verdict=OPEN, why=f"{lacks}; {judgement.why}", needs=needs, p=NONE)
+    return replace(judgement, verdict=OPEN, why=f"{lacks}; {judgement.why}", needs=needs, p=NONE, lacks=SHORT)
 
 
 def shortfall(tested: Sequence[Tested]) -> str:
@@ -244,13 +251,15 @@ def _whole() -> dict[tuple[bool, str], Recipe]:
     return {(run.protocol == "official", plans.arm_of(run)): run.recipe for run in found}
 
 
-def setting(t: Tested, view: str, seeds: int | None = None) -> str:
-    """Data, protocol, n, seeds (of several arms those that all have), epochs and view in one line."""
-    i, runs, seeds = t.results[0].info, len(t.results), len(t.seeds) if seeds is None else seeds
+def setting(t: Tested, view: str, seeds: Sequence[int] = ()) -> str:
+    """Data, protocol, n, seeds (of several pairs of arms those that each has), epochs and view in one line."""
+    i, runs, seeds = t.results[0].info, len(t.results), sorted(set(seeds)) or [len(t.seeds)]
+    several = f"{seeds[0]} to " * (len(seeds) > 1) + count(seeds[-1], "seed")
     kind = "split" if i["protocol"] == "random" else "fold"
     how = "PrivateTest" if i["protocol"] == "official" else count(runs, f"{i['protocol']} {kind}")
     crops = {"centre": "centre crop", "tencrop": "TenCrop"}[view]
-    return f"{i['dataset']}, {how}, n = {len(t.labels):,}, {count(seeds, 'seed')}, {t.epochs} epochs, {crops}"
+    name = DATA_TITLES.get(i["dataset"], i["dataset"])
+    return f"{name}, {how}, n = {len(t.labels):,}, {several}, {t.epochs} epochs, {crops}"
 
 
 def count(n: int, what: str) -> str:

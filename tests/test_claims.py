@@ -40,7 +40,7 @@ def result(
         "n": {"train": 4 * len(hits), "valid": 0, "test": len(hits)},
         "epochs": changes.get("epochs", whole(arm, protocol).epochs),
         "metrics": {"test_centre": 100 * float(hits.mean())},
-        "embedding": {"ratio": 1.0},
+        "embedding": {"ratio": 1.0, "inter": 1.0},
     }
     made = Result(info, Path("nowhere"))
     made.__dict__["history"] = {"epoch": np.arange(1, 4), "train_accuracy": np.array([50.0, 80.0, 90.0])}
@@ -214,9 +214,9 @@ def test_lambda_needs_the_best_accuracy_and_a_trend_of_the_ratio():
     group = wild({"baseline1": 0.68, "lkrnet-lambda0.1": 0.7, "lkrnet": 0.72, "lkrnet-lambda0.4": 0.68})
     for arm, lam in plans.LAMBDAS.items():
         for r in group.wild[arm].results:
-            r.info["embedding"]["ratio"] = 1 + lam
+            r.info["embedding"] |= {"ratio": 1 + lam, "inter": 2 - lam}
     j = BY_ID["L6"].judge(group)
-    assert j.verdict == HOLDS and "1.20 at λ = 0.2" in j.ours
+    assert j.verdict == HOLDS and "1.20 (1.80) at λ = 0.2" in j.ours
     for r in group.wild["lkrnet-lambda0.4"].results:
         r.info["embedding"]["ratio"] = 0.5
     assert BY_ID["L6"].judge(group).verdict == OPEN
