@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -159,7 +160,8 @@ def landmarks(options) -> int:
 def train(options) -> int:
     recipe = chosen_recipe(options)
     if options.show:
-        printed, where = siblings.PRINTED.get(recipe.paper), siblings.SOURCES.get(recipe.paper)
+        own = PAPER_CK if options.recipe == PAPER_CK.name else PAPER
+        printed, where = siblings.PRINTED.get(recipe.paper, own), siblings.SOURCES.get(recipe.paper)
         for field, value, source in sources(recipe, printed, where):
             print(f"{field:16} {value!s:12} {source}")
         return 0
@@ -196,22 +198,23 @@ def chosen_recipe(options):
     if fixed:
         raise DataError(f"--set {fixed[0]}: the arm {options.arm} fixes this field; choose another arm")
     # An arm's name begins after the first "-" of its recipe's.
-    named = (options.name or "_".join([options.recipe, *options.set])).replace("-", "_")
+    named = re.sub(r"[-/\\]|\.\.", "_", options.name or "_".join([options.recipe, *options.set]))
     if options.arm in ARMS:
-        base = RECIPES[options.recipe]
-        return arm(changed(base, options.set, named) if options.set else base, options.arm)
+        recipe = arm(RECIPES[options.recipe], options.arm)
+        return changed(recipe, options.set, f"{named}-{options.arm}") if options.set else recipe
     if options.recipe not in SIBLING_PLANS:
         raise DataError(
             f"there is no recipe {options.recipe!r} for {options.arm}; the recipes are {', '.join(SIBLING_PLANS)}"
         )
     paper = next(paper for paper in siblings.ARMS if options.arm in siblings.ARMS[paper])
     plan = replace(SIBLING_PLANS[options.recipe], leave_out=())
-    recipe = next(r for r in plan.recipes(paper) if r.name == f"{plan.base}-{options.arm}")
+    recipe = next(r for r in plan.recipes(paper) if r.arm == options.arm)
     return changed(recipe, options.set, f"{named}-{options.arm}") if options.set else recipe
 
 
 def changed(recipe, assignments: list[str], name: str):
     """The recipe with fields set from FIELD=VALUE texts, read as the type of the field."""
+    new = {"name": name}
     for text in assignments:
         field, _, value = text.partition("=")
         if field not in recipe.__dataclass_fields__ or field == "name":
@@ -219,13 +222,12 @@ def changed(recipe, assignments: list[str], name: str):
         old = getattr(recipe, field)
         try:
             if isinstance(old, bool):
-                new = {"true": True, "false": False, "1": True, "0": False}[value.lower()]
+                new[field] = {"true": True, "false": False, "1": True, "0": False}[value.lower()]
             else:
-                new = type(old)(value)
+                new[field] = type(old)(value)
         except (KeyError, ValueError):
             raise DataError(f"--set {text}: expected a value like {old!r}") from None
-        recipe = replace(recipe, **{field: new})
-    return replace(recipe, name=name)
+    return replace(recipe, **new)  # all at once: one may ask for another
 
 
 def sweep(options) -> int:

@@ -53,7 +53,16 @@ def align(faces: Faces, landmarks: Landmarks, size: int = 48) -> np.ndarray:
 
 def _align(images: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
     left, turn, goal = _transform(points, size)
-    finer = max(1, int(np.ceil(np.abs(turn).max(initial=0) - 0.01)))  # samples an output pixel and axis
+    finer = np.maximum(1, np.ceil(np.abs(turn[:, 0]) - 0.01)).astype(int)
+    aligned = np.empty((len(images), size, size), np.uint8)
+    for n in np.unique(finer):
+        own = finer == n
+        aligned[own] = _sampled(images[own], left[own], turn[own], goal, size, n)
+    return aligned
+
+
+def _sampled(images: np.ndarray, left, turn, goal: complex, size: int, finer: int) -> np.ndarray:
+    """Images under the similarity of `_transform`, each output pixel the mean of finer x finer samples."""
     side = (np.arange(size * finer) + 0.5) / finer - 0.5
     out = side + 1j * side[:, None]
     source = (out - goal) * turn[..., None] + left[..., None]  # (N, S, S): where each output pixel comes from

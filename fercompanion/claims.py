@@ -342,10 +342,14 @@ def lambda_sweep(archive: Archive) -> Judgement:
     text = ", ".join(f"{r:.2f} ({b:.2f}) at λ = {lam:g}" for (r, b), lam in zip(columns, own, strict=True))
     text = f"distance between classes over that within (between alone) {text}"
     j = replace(j, ours=f"{j.ours}; {text}", test=f"{j.test}; Page's trend test of the ratio")
-    if j.verdict == HOLDS and (len(seeds) < 3 or stats.page_trend_test(ratio).pvalue > 0.05):
+    if j.verdict != HOLDS:
+        return j
+    # nan: a collapsed embedding has no ratio
+    p = stats.page_trend_test(ratio).pvalue if len(seeds) > 2 and np.isfinite(ratio).all() else NONE
+    if not p <= 0.05:
         why = f"{j.why}; no trend of the ratio over {count(len(seeds), 'seed')}"
-        return replace(j, verdict=OPEN, why=why, needs="more runs")
-    return j
+        return replace(j, verdict=OPEN, why=why, needs="more runs", p=NONE)
+    return replace(j, p=max(j.p, float(p)))  # both must hold
 
 
 LEFT_OUT = ("no-center", "relu", "no-augmentation")
@@ -572,11 +576,11 @@ def random_level(archive: Archive) -> Judgement:
     mean = evaluate.corrected_t(values, n["train"], n["test"]).difference
     mean = replace(mean, high=min(mean.high, 100.0))
     told["test"] = "mean over splits, corrected resampled t, within 1 point"
-    if (values == 100).all():  # no scatter to go by
+    if len(values) >= FEWEST and np.ptp(values) == 0:  # no scatter to go by
         worth = int(n["test"] / (1 / len(values) + n["test"] / n["train"]))
-        mean = evaluate.exact_accuracy(worth, worth)
+        mean = evaluate.exact_accuracy(round(worth * values[0] / 100), worth)
         told["test"] = (
-            f"all right; Clopper and Pearson's for the {worth} frames that overlapping splits are worth"
+            f"all splits alike; Clopper and Pearson's for the {worth} frames that overlapping splits are worth"
         )
     j = level(t, values, mean, claimed - 1, min(claimed + 1, 100.0), "centre", **told)
     return replace(j, why=f"{j.why}. {note}" if note else j.why)

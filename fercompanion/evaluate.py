@@ -286,7 +286,8 @@ class Corrected:
     Attributes
     ----------
     difference : with its interval, in the differences' own unit.
-    t, p : with len(differences) - 1 degrees of freedom; nan for fewer than two splits.
+    t, p : with len(differences) - 1 degrees of freedom; nan, as the interval, for fewer than two splits, and for
+        differences that are all the same and not 0: a few whole images in each split scatter, as a rule.
     """
 
     difference: Estimate
@@ -312,10 +313,9 @@ def corrected_t(differences: np.ndarray, n_train: int, n_test: int, confidence: 
     if len(d) < 2:
         return Corrected(Estimate(mean, float("nan"), float("nan")), float("nan"), float("nan"))
     error = float(np.sqrt(d.var(ddof=1) * (1 / len(d) + n_test / n_train)))
-    if error == 0:
-        return Corrected(
-            Estimate(mean, mean, mean), float(np.copysign(np.inf, mean)) if mean else 0.0, float(mean == 0)
-        )
+    if error == 0:  # no scatter to go by; that they are all 0 is a difference of nothing
+        nothing = Estimate(0.0, 0.0, 0.0), 0.0, 1.0
+        return Corrected(*(nothing if mean == 0 else (Estimate(mean, np.nan, np.nan), np.nan, np.nan)))
     half = float(student.ppf((1 + confidence) / 2, len(d) - 1)) * error
     p = 2 * float(student.sf(abs(mean) / error, len(d) - 1))
     return Corrected(Estimate(mean, mean - half, mean + half), mean / error, p)

@@ -17,9 +17,6 @@ from .data import DataError, Faces
 from .progress import tqdm
 from .whole import whole
 
-POINTS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
-"""Order of the five landmarks; left and right as seen in the image."""
-
 STAGES = ("enlarged", "enlarged, low thresholds", "as is", "median face")
 """Where a face's landmarks come from: the stages are tried in this order until one finds a face."""
 
@@ -60,7 +57,7 @@ class Landmarks:
 
     Attributes
     ----------
-    points : float32 (N, 5, 2), x and y in pixels of the 48 x 48 image, in the order of `POINTS`.
+    points : float32 (N, 5, 2), x and y in pixels of the 48 x 48 image, in the order of `layouts.LANDMARKS`.
     boxes : float32 (N, 4), x1 y1 x2 y2 in pixels; may reach outside the image.
     stage : uint8 (N,), index into `STAGES`.
     """
@@ -276,7 +273,7 @@ def _detect_batch(images: np.ndarray, mtcnn, scale: int, pad: int) -> list:
     try:
         found = mtcnn.detect(np.stack(prepared), landmarks=True)
     except (RuntimeError, ValueError, IndexError) as error:
-        if _of_the_device(error):
+        if of_the_device(error):
             raise
         # the cascade raises when no image of the batch yields a candidate box
         if len(images) == 1:
@@ -297,7 +294,7 @@ def _detect_batch(images: np.ndarray, mtcnn, scale: int, pad: int) -> list:
     return result
 
 
-def _of_the_device(error: Exception) -> bool:
+def of_the_device(error: Exception) -> bool:
     """Whether an error tells of a GPU, its memory or its libraries, and nothing of faces."""
     return any(word in str(error).lower() for word in ("cuda", "cudnn", "cublas", "hip ", "out of memory"))
 
@@ -331,7 +328,7 @@ def find_all(photo: np.ndarray, detector: Detector = Detector()) -> list[tuple[n
         try:
             boxes, _, points = mtcnn.detect(prepared[None], landmarks=True)
         except (RuntimeError, ValueError, IndexError) as error:  # no candidate box at all
-            if _of_the_device(error):
+            if of_the_device(error):
                 raise
             continue
         if boxes[0] is not None and len(boxes[0]):

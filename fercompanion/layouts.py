@@ -104,6 +104,11 @@ def _subfolders(folder: Path, names: tuple[str, ...] | None = None) -> list[Path
     return [p for name in names for p in found if p.name.lower() == name]
 
 
+def _file(folder: Path, name: str) -> Path | None:
+    """The file called so, in any case."""
+    return next((folder / e.name for e in _entries(folder) if e.name.lower() == name and e.is_file()), None)
+
+
 def _image_files(folder: Path) -> list[Path]:
     names = [e.name for e in _entries(folder)]
     return [folder / name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
@@ -131,15 +136,18 @@ def read_fer2013(root: Path, classes: tuple[str, ...]) -> dict | None:
     folders = candidates(root, FER_FOLDERS)
     for folder in folders:
         for name in CSV_FILES:
-            if (folder / name).is_file():
-                return read_fer_csv(folder / name, classes)
+            if path := _file(folder, name):
+                return read_fer_csv(path, classes)
     for folder in folders:
-        if any(p.name.lower() in SPLIT_FOLDERS for p in _subfolders(folder)):
+        inner = [p for p in _subfolders(folder) if p.name.lower() in SPLIT_FOLDERS]
+        if folder == root:  # where data sets lie side by side a folder test/ may be anything
+            inner = [p for p in inner if any(_class_name(c.name) in classes for c in _subfolders(p))]
+        if inner:
             return read_fer_folders(folder, classes)
     for folder in folders:
-        if (folder / "train.csv").is_file():
+        if path := _file(folder, "train.csv"):
             raise _error(
-                folder / "train.csv",
+                path,
                 "the test.csv that goes with this file has no labels",
                 "use icml_face_data.csv (or fer2013.csv) of the same Kaggle download",
             )
@@ -350,6 +358,10 @@ def _class_files(folder: Path, classes: tuple[str, ...]) -> list[tuple[int, Path
         if name in seen:
             raise _error(
                 inner, f"{seen[name].name} and {inner.name} are the same class", "merge the two folders"
+            )
+        if deeper := next((p for p in _subfolders(inner) if _image_files(p)), None):
+            raise _error(
+                deeper, "there are images in a folder of a class folder", f"move them up into {inner.name}/"
             )
         seen[name] = inner
         found += [(classes.index(name), path) for path in _image_files(inner)]

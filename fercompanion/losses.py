@@ -104,7 +104,8 @@ class TrainingLoss(nn.Module):
     """The loss of a recipe: ``cross_entropy * CE + lam * metric``.
 
     Cross-entropy is averaged over the images of the batch and summed over the network's classifiers: with a
-    batch of anchors, positives and negatives this is LKRNet's Eq. 6 over 3, with the minus that the paper omits.
+    batch of anchors, positives and negatives this is LKRNet's Eq. 6 over 3, with the minus that the paper omits; read
+    as the sum that the paper's text has, cross-entropy would weigh three times as much beside the same lambda.
     A term of weight 0 is not computed, so that LKRNet with lambda = 0 has Baseline 1's loss to the last bit.
 
     Parameters

@@ -10,7 +10,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .plans import drawn
 from .runs import DRAWN, Run, find, results_folder
@@ -43,7 +43,7 @@ def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: in
     packed = set()
     for path in packs:
         with tarfile.open(path) as tar:
-            packed |= {str(Path(member).parent) for member in tar.getnames()}
+            packed |= {str(PurePosixPath(member).parent) for member in tar.getnames()}
     for run in runs:
         where = f"results/{name}/{run.where.as_posix()}"
         if where in packed or find(run, profile) is None:

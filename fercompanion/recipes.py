@@ -82,7 +82,7 @@ class Recipe:
     warmup_lr: float = _from(1e-4, "Sect. 4.2; constant")
     schedule: str = _from("step", "Table 1 (decay 0.8); cosine = from lr to 0; constant")
     decay: float = _from(0.8, "Table 1")
-    decay_from: int = _from(80, "assumed")
+    decay_from: int = _from(80, "assumed; the last epoch of the full rate is decay_from + decay_every - 1")
     decay_every: int = _from(5, "assumed")
     momentum: float = _from(0.9, "Table 1")
     nesterov: bool = _from(False, "assumed")
@@ -129,6 +129,12 @@ class Recipe:
             raise ValueError(f"width={self.width}: expected more than 0")
         if max(self.crop, self.size) > self.canvas:
             raise ValueError(f"crop={self.crop}, size={self.size}: larger than the canvas of {self.canvas}")
+        if self.mask != "none" and self.faces != "original" and "mask_at" in options(self.model):
+            raise ValueError(
+                f"faces={self.faces!r}: the key regions of mask={self.mask!r} are found on original faces"
+            )
+        if not self.cross_entropy and not self.lam:
+            raise ValueError("lam=0.0: with cross_entropy=0 nothing would be minimised")
         if self.lam and self.metric != "center" and self.triplets == "none":
             raise ValueError(f"triplets='none': {self.metric} loss with lam={self.lam} needs batch or epoch")
 
@@ -149,7 +155,7 @@ class Recipe:
                 return self.warmup_lr
             return self.warmup_lr + (self.lr - self.warmup_lr) * epoch / self.warmup_epochs
         if self.schedule == "step":
-            steps = max(0, (int(epoch) - self.decay_from) // self.decay_every + 1)
+            steps = max(0, (int(epoch) - self.decay_from) // self.decay_every)
             return self.lr * self.decay**steps
         if self.schedule == "constant":
             return self.lr

@@ -211,6 +211,10 @@ def generator(faces: Faces, how: str, machine: Machine | None = None) -> Generat
         training = faces.where("Training")
         images = faces.images[training] if len(training) else faces.images
         model = train(images, settings, machine, f"{how} for {faces.name}")
+        if not all(p.isfinite().all() for p in model.parameters()):
+            raise FloatingPointError(
+                f"{how} for {faces.name}: the generator's weights are not finite; lower its lr"
+            )
         state = {k: v.cpu() for k, v in model.state_dict().items()}
         with whole(path) as file:
             torch.save(state, file)

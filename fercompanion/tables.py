@@ -560,7 +560,7 @@ KIM_METHODS = ACCURACIES["Kim2022"]
 
 KIM_PAIRS = (("kim", "kim-softmax"), ("kim-softmax", "kim-resnet18"), ("kim", "kim-resnet18"))
 
-KIM_PROTOCOLS = {"random": "random frames", "sequence": "new sequences", "subject": "new people"}
+PROTOCOL_TITLES = {"random": "random frames", "sequence": "new sequences", "subject": "new people"}
 """Protocol -> what is new about a test frame."""
 
 
@@ -682,8 +682,8 @@ def kim_table2(
         arm = KIM_METHODS.get(method)
         row = {"method": TITLES.get(arm, method) + PRINTED * (of is whole)}
         row["paper"] = printed[method] if method in in_table else f"({printed[method]}, from 0.48)"
-        own = {p: list(_kim_runs(of, arm, p).values()) for p in KIM_PROTOCOLS}
-        for protocol, title in KIM_PROTOCOLS.items():
+        own = {p: list(_kim_runs(of, arm, p).values()) for p in PROTOCOL_TITLES}
+        for protocol, title in PROTOCOL_TITLES.items():
             row[title] = _kim_accuracy(own[protocol], "centre") if arm else ""
         if any(own.values()):
             row["splits"] = ", ".join(str(len({r.info["fold"] for r in rs})) for rs in own.values())
@@ -692,9 +692,9 @@ def kim_table2(
             )
         rows.append(row)
     if null is not None:
-        values = {p: null.loc[null["protocol"] == p, "accuracy"] for p in KIM_PROTOCOLS}
+        values = {p: null.loc[null["protocol"] == p, "accuracy"] for p in PROTOCOL_TITLES}
         row = {"method": "nearest pixels, untrained", "paper": ""}
-        for protocol, title in KIM_PROTOCOLS.items():
+        for protocol, title in PROTOCOL_TITLES.items():
             a = values[protocol]
             row[title] = str(evaluate.Estimate(a.mean(), *a.quantile([0.025, 0.975])))
         rows.append(row | {"splits": ", ".join(str(len(a)) for a in values.values()), "epochs": "0"})
@@ -716,12 +716,12 @@ def kim_differences(
     """
     gains = _kim_gains()
     rows = []
-    for (a, b), protocol in product(pairs, KIM_PROTOCOLS):
+    for (a, b), protocol in product(pairs, PROTOCOL_TITLES):
         first, second = _kim_runs(results, a, protocol), _kim_runs(results, b, protocol)
         both = [k for k in first if k in second]
         row = {
             "comparison": f"{TITLES[a]} − {TITLES[b]}",
-            "protocol": KIM_PROTOCOLS[protocol],
+            "protocol": PROTOCOL_TITLES[protocol],
             "paper": gains.get((a, b), "") if protocol == "random" and view == "centre" else "",
             "ours, bootstrap over subjects": NOT_RUN,
         }
@@ -766,7 +766,7 @@ def kim_occlusion(results: dict[Run, Result], printed: dict[Run, Result] | None 
     """
     rows = []
     for (protocol, title), (own, recipe) in product(
-        KIM_PROTOCOLS.items(), ((results, ""), (printed or {}, PRINTED))
+        PROTOCOL_TITLES.items(), ((results, ""), (printed or {}, PRINTED))
     ):
         title += recipe
         hidden, clean = (_kim_runs(own, a, protocol) for a in ("kim", "kim-no-occlusion"))

@@ -15,7 +15,7 @@ import torch
 from .augment import centre_view, train_transform
 from .data import DataError, Faces
 from .evaluate import NEIGHBOURS, best_k, neighbour_logits
-from .landmarks import Landmarks
+from .landmarks import Landmarks, of_the_device
 from .losses import TrainingLoss
 from .models import build_model
 from .predict import CROPS, Machine, forward, gather, make_masks, predict, this_machine, to_stack
@@ -130,6 +130,8 @@ def fit(
         row |= {"train_seconds": trained, "seconds": time.perf_counter() - start}
         history.append({"epoch": epoch + 1, **row})
         score = -row["valid_loss"] if select_by_loss else row["valid_accuracy"]
+        if np.isnan(score) and len(parts.valid):
+            score = -np.inf  # else no later epoch would be better
         if not len(parts.valid) or recipe.select == "last" or best is None or score > best["score"]:
             best = {"epoch": epoch + 1, "score": score, "model": _copy(model)}
         elif select_by_loss and recipe.rollback and -score > -best["score"] * (1 + recipe.rollback):
@@ -427,13 +429,13 @@ def _loss(model, criterion, image, mask, labels, rows, machine: Machine, recipe:
     criterion.eval()
     rows = torch.as_tensor(rows, device=machine.device)
     torch.manual_seed(0)
-    losses = []
-    for part in rows[torch.randperm(len(rows), device=rows.device)].split(recipe.batch_size):
+    losses, parts = [], rows[torch.randperm(len(rows), device=rows.device)].split(recipe.batch_size)
+    for part in parts:
         part, triplets = draw_triplets(part, labels, rows, recipe.triplets)
         with machine.autocast():
             output = forward(model, centre_view(gather(image, mask, part), recipe))
         losses.append(float(criterion(output, labels[part], triplets)))
-    return float(np.mean(losses))
+    return float(np.average(losses, weights=[len(part) for part in parts]))  # the last may be a few images
 
 
 def _mix(seed: int, epoch: int) -> int:
@@ -455,8 +457,10 @@ def _load(path: Path, device) -> dict | None:
         return None
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except torch.OutOfMemoryError:
+    except (MemoryError, OSError):
         raise
     except Exception as error:  # unpickling damaged bytes raises whatever they happen to ask for
+        if of_the_device(error):
+            raise
         said = str(error).split("\n")[0]
         raise DataError(f"{path}: damaged ({said}); delete it, and the run starts anew") from None

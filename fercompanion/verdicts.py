@@ -74,6 +74,8 @@ class Effect:
         """What the interval shows."""
         low, high = self.ours.low, self.ours.high
         side = "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
+        if np.isnan(low):
+            return f"{self.title}: the same in every split, which leaves no scatter to go by"
         if (low > 0 or high < 0) and self.verdict == OPEN:
             side += (
                 f", but {count(self.runs, 'pair')} of runs must differ by {self.resolvable + LUCK:.1f} points"

@@ -113,3 +113,16 @@ def test_aligned_faces_resemble_each_other_more(demo):
 def test_no_faces(faces):
     none = Landmarks(np.zeros((0, 5, 2)), np.zeros((0, 4)), np.zeros(0, np.uint8))
     assert align(faces.subset([]), none).shape == (0, 48, 48)
+
+
+def test_a_face_does_not_depend_on_its_company(faces):
+    """Of one whose eyes lie far apart each pixel is a mean over more samples; its neighbours' are not."""
+    marks = true_landmarks(faces)
+    points = marks.points.copy()
+    points[0] = points[0].mean(0) + 2.2 * (points[0] - points[0].mean(0))
+    wide = replace(marks, points=points)
+    alone = align(
+        faces.subset(np.arange(1, len(faces))),
+        replace(marks, points=points[1:], boxes=marks.boxes[1:], stage=marks.stage[1:]),
+    )
+    assert np.array_equal(align(faces, wide)[1:], alone)

@@ -217,8 +217,12 @@ def test_lambda_needs_the_best_accuracy_and_a_trend_of_the_ratio():
             r.info["embedding"] |= {"ratio": 1 + lam, "inter": 2 - lam}
     j = BY_ID["L6"].judge(group)
     assert j.verdict == HOLDS and "1.20 (1.80) at λ = 0.2" in j.ours
+    assert j.p > max(e.p for e in j.effects if e.decides)  # Page's p is the larger, and both must hold
     for r in group.wild["lkrnet-lambda0.4"].results:
         r.info["embedding"]["ratio"] = 0.5
+    assert BY_ID["L6"].judge(group).verdict == OPEN
+    for r in group.wild["lkrnet-lambda0.4"].results:
+        r.info["embedding"]["ratio"] = NONE  # collapsed
     assert BY_ID["L6"].judge(group).verdict == OPEN
     assert BY_ID["L6"].judge(wild({"lkrnet": 0.72})).verdict == NOT_RUN
 
@@ -367,7 +371,7 @@ def kim(accuracy: dict[tuple[str, str], float], folds: int = 10, n: int = 181) -
         subject = np.array([f"S{i}" for i in rng.integers(0, 60, n)])
         for (arm, protocol), a in accuracy.items():
             run = Run(whole(arm, protocol), "ckplus", protocol, fold, 10)
-            hits = ease < a + 0.004 * (fold % 3)
+            hits = ease < a + 0.004 * ((fold + len(arm)) % 3)  # splits and arms scatter
             found[protocol][run] = result(arm, hits, labels, subject, "ckplus", protocol, fold=fold)
     return archive(kim=found)
 
@@ -385,11 +389,25 @@ def test_random_splits():
     assert (
         perfect.verdict == HOLDS and perfect.ours.startswith("100.00 [99.") and "402 frames" in perfect.test
     )
+    alike = kim({full: 0.992}, folds=5)
+    for r in alike.kim["random"].values():
+        r.info["metrics"]["test_centre"] = 100 * 180 / 181  # the printed value, in every split
+    alike = BY_ID["K1"].judge(alike)
+    assert alike.verdict == OPEN and alike.ours.startswith("99.50 [98.") and "400 of" not in alike.test
     few = kim({full: 0.992}, folds=2)
     for r in few.kim["random"].values():
         r.info["metrics"]["test_centre"] = 99.44  # twice the same: no scatter, and no proof
     assert BY_ID["K1"].judge(few).verdict == OPEN
     assert BY_ID["K4"].judge(group).verdict == NOT_RUN
+
+
+def test_the_same_difference_in_every_split_is_not_certain():
+    """One frame of 181, five times: by chance, and far from a difference without error."""
+    group = kim({("kim-softmax", "random"): 0.95, ("kim", "random"): 0.951}, folds=5)
+    for run, r in group.kim["random"].items():
+        r.info["metrics"]["test_centre"] = 100 * (179 + (plans.arm_of(run) == "kim")) / 181
+    j = BY_ID["K2"].judge(group)
+    assert j.verdict == OPEN and "no scatter" in j.why and np.isnan(j.p)
 
 
 def test_arms_with_different_splits_are_compared_on_those_that_both_have():

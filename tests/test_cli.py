@@ -130,3 +130,26 @@ def test_no_estimate_where_nothing_may_be_trained(capsys, monkeypatch):
     monkeypatch.setenv("FERCOMPANION_NO_TRAINING", "1")
     code, out, _ = run(capsys, "sweep", "--profile", "demo", "--dry-run")
     assert code == 0 and "0 archived" in out and "on this machine" not in out
+
+
+def chosen(*arguments):
+    return chosen_recipe(parser().parse_args(["train", *arguments]))
+
+
+def test_fields_are_set_all_at_once():
+    """Neither their order nor what the arm fixes anyway may refuse what can be trained."""
+    assert chosen("--arm", "vgg19", "--set", "triplets=none").triplets == "none"
+    pair = ["--set", "size=96", "--set", "canvas=120"]
+    one, other = (chosen("--arm", "dnn", "--name", "x", *p) for p in (pair, pair[2:] + pair[:2]))
+    assert one == other and (one.size, one.canvas) == (96, 120)
+
+
+@pytest.mark.parametrize("arm", ["kim", "kim-softmax", "kim-resnet18", "kim-no-occlusion"])
+def test_kims_arms_by_the_papers_recipe(arm):
+    assert chosen("--arm", arm, "--recipe", "paper").arm == arm
+
+
+def test_a_path_among_the_fields_stays_out_of_the_folders_name():
+    recipe = chosen("--arm", "liu-b", "--set", "weights=../../resnet50.pth")
+    assert recipe.weights == "../../resnet50.pth" and recipe.arm == "liu-b"
+    assert not set("/\\") & set(recipe.name) and ".." not in recipe.name

@@ -570,3 +570,24 @@ def test_real_ckplus(real):
     faces = real("ckplus")
     assert len(faces) == 981 and len(set(faces.subject)) == 118 and len(set(faces.sequence)) == 327
     assert np.bincount(faces.labels).tolist() == [135, 177, 75, 207, 84, 249, 54]
+
+
+def test_csv_files_are_found_in_any_case(tiny, tmp_path):
+    path = write_csv(tmp_path, tiny)
+    path.rename(path.with_name(path.name.upper()))
+    assert len(load_faces("fer2013", tmp_path)) == len(tiny)
+
+
+def test_another_folder_called_test_is_not_fer2013(tmp_path):
+    (tmp_path / "test" / "results").mkdir(parents=True)
+    with pytest.raises(DataError, match="Kaggle"):
+        load_faces("fer2013", tmp_path)
+
+
+def test_images_in_a_folder_of_a_class_folder_are_not_left_out_silently(tiny, tmp_path):
+    write_folders(tmp_path, tiny)
+    deep = next(tmp_path.rglob("train")) / "angry" / "part2"
+    deep.mkdir()
+    next(tmp_path.rglob("train/angry/*.png")).rename(deep / "Training_99999.png")
+    with pytest.raises(DataError, match="part2.*folder of a class folder.*move them up into angry/"):
+        load_faces("fer2013", tmp_path)

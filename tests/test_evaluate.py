@@ -140,8 +140,8 @@ def test_corrected_t_needs_two_splits_that_differ():
     assert evaluate.corrected_t([0.5], 800, 181).difference.value == 0.5
     same = evaluate.corrected_t([0.0, 0.0, 0.0], 800, 181)
     assert (same.t, same.p) == (0.0, 1.0)
-    always = evaluate.corrected_t([-0.5, -0.5], 800, 181)
-    assert (always.t, always.p) == (-np.inf, 0.0)
+    always = evaluate.corrected_t([-0.5, -0.5], 800, 181)  # one image of 181 in each: by luck, not for sure
+    assert always.difference.value == -0.5 and np.isnan([always.difference.low, always.t, always.p]).all()
 
 
 def test_the_interval_of_one_error_in_181():

@@ -219,7 +219,10 @@ def test_table_2_beside_ours():
         ]
     )
     null = pd.DataFrame(
-        {"protocol": np.repeat(list(tables.KIM_PROTOCOLS), 3), "accuracy": [95, 97, 99, 20, 20, 20, 1, 2, 3]}
+        {
+            "protocol": np.repeat(list(tables.PROTOCOL_TITLES), 3),
+            "accuracy": [95, 97, 99, 20, 20, 20, 1, 2, 3],
+        }
     )
     table = tables.kim_table2(results, null)
     triplet, softmax = tables.TITLES["kim"], tables.TITLES["kim-softmax"]

@@ -73,7 +73,7 @@ def test_a_cut_out_lies_where_it_says():
     [
         ({"mask": "shuffled"}, "masks of the faces"),
         ({"faces": "srgan"}, "enlarged"),
-        ({"cross_entropy": 0}, "nearest"),
+        ({"cross_entropy": 0, "lam": 0.2, "triplets": "batch"}, "nearest"),
     ],
 )
 def test_runs_that_cannot_be_asked_are_refused(tmp_path, changes, words):
@@ -116,7 +116,9 @@ def test_rounding_the_weights_changed_nothing_to_speak_of():
     assert read_all(faces, "tencrop") == pytest.approx(info["metrics"]["test_tencrop"], abs=0.2)
 
 
-@pytest.mark.parametrize("change", [{"cross_entropy": 0.0}, {"faces": "bicubic"}])
+@pytest.mark.parametrize(
+    "change", [{"cross_entropy": 0.0, "lam": 0.2, "triplets": "batch"}, {"faces": "bicubic"}]
+)
 def test_a_run_that_answers_otherwise_is_not_asked(demo, tmp_path, change):
     """DNNRL's classifier is never trained: what it said would be noise."""
     shutil.copytree(SHIPPED, tmp_path / "run")

@@ -187,3 +187,14 @@ def test_a_few_steps_beat_bicubic(demo, machine, monkeypatch):
     faces = few(demo, Training=140, PublicTest=28)
     gain = quality(faces, "srgan-small", machine)["PSNR"] - quality(faces, "bicubic")["PSNR"]
     assert gain.mean() > 0.1 and (gain > 0).mean() > 0.8
+
+
+def test_a_generator_that_diverged_is_not_kept(demo, machine, monkeypatch):
+    """Its faces would be black, and every later run would train on them."""
+    monkeypatch.setitem(superres.SETTINGS, "srgan-small", replace(TINY, lr=1e30))
+    faces = few(demo, Training=14)
+    with pytest.raises(
+        FloatingPointError, match="srgan-small for demo: the generator's weights are not finite"
+    ):
+        enlarge(faces, "srgan-small", machine)
+    assert not superres.at_hand(faces, "srgan-small")

@@ -770,3 +770,16 @@ def die_of_seed_1(run, folder, root):
     """Stands for `runs.train_run` in a process of its own."""
     if run.seed == 1:
         os._exit(9)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), PermissionError("no"), RuntimeError("CUDA error: busy")])
+def test_what_is_no_damage_is_not_called_so(error, faces, tmp_path, monkeypatch):
+    """Its remedy would be to delete hours of training."""
+    (tmp_path / "checkpoint.pt").write_bytes(b"whole")
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(type(error)):
+        tiny_fit(tiny(OURS, "vgg19"), tmp_path, faces=faces)

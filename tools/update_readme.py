@@ -199,7 +199,7 @@ def kim_block(plan: plans.Profile) -> str:
     plan = plans.shown(plan, plans.kim_runs)
     null, rows = tables.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds), []
     for kim_runs, suffix in ((plans.kim_runs(plan), ""), (plans.kim_printed_runs(plan), tables.PRINTED)):
-        for protocol, title in tables.KIM_PROTOCOLS.items():
+        for protocol, title in tables.PROTOCOL_TITLES.items():
             if not suffix and null is not None:
                 a = null.loc[null["protocol"] == protocol, "accuracy"]
                 own = [f"{a.mean():.2f}", "", f"{len(a):,}", "", "0"]
