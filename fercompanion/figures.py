@@ -361,14 +361,15 @@ def embeddings(
             ax.scatter(*xy[own].T, lw=0, alpha=0.75, zorder=2 + (n > n[k]).sum() / len(n), label=name, **look)
         ax.set_title(titles[arm])
     _bare(axes)
-    figure.legend(
+    legend = figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc="outside upper center",
         ncols=len(classes),
-        markerscale=14 / size if size < 8 else 1.5,
         handletextpad=0.1,
         columnspacing=1.0,
     )
+    for handle in legend.legend_handles:
+        handle.set_sizes([30])
     return figure
 
 

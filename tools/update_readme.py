@@ -1,10 +1,13 @@
-"""Write README's block "the papers beside ours" from the archived runs: python tools/update_readme.py [--check]."""
+"""Write README's blocks of findings and results from the archived runs: python tools/update_readme.py [--check]."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +19,127 @@ from fercompanion.papers import ACCURACIES, published_accuracies, published_reca
 from fercompanion.tables import TITLES, Tested
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
 PROFILE = plans.profile("paper")
 """Whose runs are shown; where it has none yet, those of the profile that it names instead."""
 
 
-def verdict_block(plan: plans.Profile) -> str:
-    """How many claims stand, by verdict, and their picture."""
-    judged = claims.judge_all(plan)
-    parts = []
-    for verdict in verdicts.VERDICTS:
-        own = [j.claim.id for j in judged if j.verdict == verdict]
-        if own:
-            names = f" ({', '.join(own)})" if verdict != verdicts.OPEN else ""
-            parts.append(f"*{verdict}* {len(own)}{names}")
-    decided = [j for j in judged if j.verdict in (verdicts.HOLDS, verdicts.FAILS)]
-    reckoned, run = (", ".join(j.claim.id for j in decided if bool(j.profile) == b) for b in (False, True))
+@cache
+def judged() -> list[verdicts.Judgement]:
+    """All claims, in the papers' order."""
+    return claims.judge_all(PROFILE)
+
+
+def findings_block(plan: plans.Profile) -> str:
+    """A line a paper, and how many claims stand."""
+    lines = [line(plan) for line in (lkrnet_line, dnnrl_line, liu_line, kim_line)]
+    found = Counter(j.verdict for j in judged())
+    several = dict(
+        zip(
+            verdicts.VERDICTS,
+            ("hold", "do not hold", "are not settled", "were not run", "cannot be tested here"),
+            strict=True,
+        )
+    )
+    counts = ", ".join(f"{n} {several[verdict]}" for verdict in verdicts.VERDICTS if (n := found[verdict]))
+    every = f"Of {len(judged())} **claims** of the four papers {counts} ([which, and why](#the-papers-beside-ours))."
+    return "\n".join(f"- {line}" for line in [*filter(None, lines), every])
+
+
+def lkrnet_line(plan: plans.Profile) -> str:
+    """What LKRNet adds to VGG19 on FER2013."""
+    gain, ours = claims.printed("wild", "lkrnet", "vgg19"), []
+    for part in (plans.wild_runs, plans.long_runs, plans.strong_runs):
+        tested = tables.by_arm(
+            runs.find_all(part(plan, plans.LONG_ARMS) if part is plans.wild_runs else part(plan), plan.name)
+        )
+        if not tables.lacking(tested, *plans.LONG_ARMS):
+            e = claims.compare("wild", tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
+            ours.append(
+                f"{signed(str(e.ours))} ({tested['lkrnet'].epochs} epochs, {verdicts.count(e.runs, 'seed')})"
+            )
+    if not ours:
+        return ""
+    verdict = next(j.verdict for j in judged() if j.claim.id == "L4")
     return (
-        f"**{len(judged)} claims of the four papers, judged by arithmetic or on the runs below:** {'; '.join(parts)}. "
-        f"Of those decided {reckoned or 'none'} needed arithmetic alone, {run or 'none'} runs. Runs that "
-        "are shorter or narrower than those of the profile `paper` (on FER2013 full width and 40 epochs) settle nothing, "
-        "by rule, and fewer than five pairs of seeds only what differs by far; what each claim says, and why it got its "
-        f"verdict, stands in [notebook 10](notebooks/10_claims.ipynb) and [its table](figures/{plan.name}/claims.csv).\n\n"
+        f"**LKRNet** is printed {gain:+.2f} points above VGG19 on FER2013. In our runs of full width the two differ by "
+        f"{' and '.join(ours)}: {verdict}."
+    )
+
+
+def dnnrl_line(plan: plans.Profile) -> str:
+    """DNNRL's loss alone, and beside cross-entropy."""
+    plan = plans.shown(plan, plans.dnnrl_runs)
+    tested = tables.by_arm(runs.find_all(plans.dnnrl_runs(plan), plan.name))
+    floor = tables.grey_neighbours(plan.name, plan.wild)
+    if floor is None or tables.lacking(tested, "dnnrl-joint", "tdnn-joint", "dnnrl"):
+        return ""
+    gain = claims.printed("dnnrl", "dnnrl", "tdnn")
+    e = claims.compare("dnnrl", tested, ("dnnrl-joint", "knn"), ("tdnn-joint", "knn"), gain, True)
+    alone, grey = 100 * tested["dnnrl"].hits("centre").mean(), 100 * floor[0].mean()
+    side = "below" if alone < grey else "above"
+    return (
+        f"**DNNRL**'s loss is printed {gain:+.2f} points above the usual triplet loss. As printed it gives triplets in the wrong "
+        f"order no gradient; from random weights it ends at {alone:.1f} %, {side} the grey values themselves ({grey:.1f} %); beside "
+        f"cross-entropy the two losses differ by {signed(str(e.ours))} (half width, {tested['dnnrl'].epochs} epochs, "
+        f"{verdicts.count(e.runs, 'seed')})."
+    )
+
+
+def liu_line(plan: plans.Profile) -> str:
+    """Whose parameters, and whose accuracy."""
+    j = next(j for j in judged() if j.claim.id == "M2")
+    accuracy = published_accuracies("Liu2019", "Table 1", "PrivateTest")["Improved model"]
+    share, both = j.published.split(" vs")[0], re.search(r"= (\d+ %) vs VGG16", j.ours)[1]
+    return (
+        f"**Liu et al.** print {accuracy:.2f} % with {share} of VGG16's parameters. The parameters are model A's, the accuracy is "
+        f"that of A + B, which together have {both} of them."
+    )
+
+
+def kim_line(plan: plans.Profile) -> str:
+    """Random frames, pixels, and new people."""
+    plan = plans.shown(plan, plans.kim_runs)
+    found = claims.proposed(claims.read(plan), "random", "subject")
+    null = tables.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds)
+    if null is None or not {"random", "subject"} <= set(found):
+        return ""
+    seen, unseen = (
+        tables.mean_accuracy(found[p].hits("centre"), found[p].subject) for p in ("random", "subject")
+    )
+    value = max(published_accuracies("Kim2022", "Table 2", "random").values())
+    pixels = null.loc[null["protocol"] == "random", "accuracy"].mean()
+    return (
+        f"**Kim et al.** print {value:.2f} % on random frames of CK+. The printed recipe gets {seen} there, the nearest pixels, "
+        f"which nobody trained, {pixels:.1f}, and the same network {unseen} on people that it never saw."
+    )
+
+
+def verdict_block(plan: plans.Profile) -> str:
+    """Which claims stand, by verdict, why the others are open, and their picture."""
+    lines = []
+    for verdict in verdicts.VERDICTS:
+        own = [j for j in judged() if j.verdict == verdict]
+        if verdict == verdicts.OPEN:
+            told = []
+            for lacks in (verdicts.SHORT, verdicts.FEW, ""):
+                ids = [j.claim.id for j in own if j.lacks == lacks]
+                told += [f"{lacks or 'enough runs, and still open'} {len(ids)} ({', '.join(ids)})"] * bool(
+                    ids
+                )
+        else:
+            told = [
+                f"{j.claim.text} ({j.claim.id}{', by arithmetic' * (not j.profile and j.verdict != verdicts.UNTESTABLE)})"
+                for j in own
+            ]
+        if own:
+            lines.append(f"- *{verdict}* {len(own)}: {'; '.join(told)}.")
+    return (
+        f"**{len(judged())} claims of the four papers**, judged by arithmetic or on the runs below:\n\n"
+        + "\n".join(lines)
+        + "\n\nRuns that are shorter or narrower than those of the profile `paper` (on FER2013 full width and 40 epochs) settle "
+        "nothing, by rule. With fewer than five pairs of runs a claim is decided only if the difference exceeds what one pair can "
+        "resolve by two points. What was printed and measured, and how each was tested, stands in "
+        f"[notebook 10](notebooks/10_claims.ipynb) and [its table](figures/{plan.name}/claims.csv).\n\n"
         f"![One row a claim: its verdict, and the printed difference beside ours](figures/{plan.name}/claims.png)"
     )
 
@@ -69,12 +171,29 @@ def wild_block(plan: plans.Profile) -> str:
             copies = f"n = {len(t.labels):,} and {int(t.clean.sum()):,} without an exact copy in Training; 95 % intervals;"
             below.insert(
                 0,
-                f"{copies} the epoch is selected on PublicTest{last}. VGG19 is the one of the same width and length, over the "
-                "seeds that both have; ± 0.5: the paper prints recalls in whole per cent.",
+                f"{copies} the epoch is selected on PublicTest{last}. Each difference is taken to the VGG19 of the same width "
+                f"and length, over the seeds that both have.{single_seeds(groups[0])} ± 0.5: the paper prints recalls in whole "
+                "per cent.",
             )
         head = [f"FER2013, PrivateTest, {width}, accuracy %", *ARM_HEAD]
-        blocks.append("\n".join([*markdown(head, rows), "", " ".join(filter(None, below))]))
+        block = "\n".join([*markdown(head, rows), "", " ".join(filter(None, below))])
+        if held is not plan:
+            said = (
+                f"The same at {width}, {held.recipe.epochs} epochs, with all λ and the controls of the mask"
+            )
+            block = f"<details><summary>{said}</summary>\n\n{block}\n\n</details>"
+        blocks.append(block)
     return "\n\n".join(blocks)
+
+
+def single_seeds(tested: dict[str, Tested]) -> str:
+    """The accuracies of arms with several seeds one by one, which show what a seed may do."""
+    each = [
+        f"{TITLES[arm]} {', '.join(f'{100 * h:.2f}' for h in t.hits().mean(1))}"
+        for arm, t in tested.items()
+        if len(t.seeds) > 1
+    ]
+    return f" Single seeds: {'; '.join(each)}." if each else ""
 
 
 ARM_HEAD = [
@@ -127,10 +246,14 @@ def lab_block(plan: plans.Profile) -> str:
     found = {
         p: tables.by_arm(runs.find_all(plans.lab_runs(plan, (p,)), plan.name)) for p in ("subject", "frame")
     }
-    rows = []
+    rows, gains = [], tables.differences(found["subject"], "CK+", clusters=True)
     for arm in plans.FACTORIAL:
-        own = [found[p].get(arm) for p in found]
+        own, name = [found[p].get(arm) for p in found], f"{TITLES[arm]} − {TITLES['vgg19']}"
         cells = [tables.mean_accuracy(t.hits(), t.subject) if t else tables.NOT_RUN for t in own]
+        cells += ["", ""]
+        if name in gains.index:
+            table2 = implied[TITLES[arm]] - implied[TITLES["vgg19"]]
+            cells[2:] = [f"{gains['paper'][name]:+.2f} / {table2:+.1f}", signed(gains["ours"][name])]
         t = next((t for t in own if t), None)
         size = [f"{len(t.labels):,}", f"{t.epochs}, {plan.lab_folds}"] if t else ["", ""]
         rows.append([TITLES[arm], f"{implied[TITLES[arm]]:.1f}", *cells, *size])
@@ -139,6 +262,8 @@ def lab_block(plan: plans.Profile) -> str:
         "paper (implied by Table 2)",
         "ours, new people",
         "ours, random frames",
+        "minus VGG19, points: text / Table 2",
+        "minus VGG19: ours, new people",
         "n",
         "epochs, folds",
     ]
@@ -214,7 +339,7 @@ def kim_block(plan: plans.Profile) -> str:
                 rows.append([f"{TITLES[arm]}, {title}{suffix}", paper, *split_cells(tested.get(arm))])
     head = ["Kim et al. on CK+, accuracy %", "paper", "ours, centre crop", "ours, TenCrop"]
     below = (
-        "95 % intervals from a bootstrap over people (where all frames are right, Clopper and Pearson's for as many "
+        "95 % intervals from a bootstrap over people (if every frame is right, the exact binomial one with n = number of "
         f"people); last epoch. {plan.notes['kim']}"
     )
     picture = f"![Each split under three protocols, beside the nearest pixels](figures/{plan.name}/kim-protocols.png)"
@@ -256,22 +381,30 @@ def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)]
 
 
+BLOCKS: dict[str, tuple[Callable[[plans.Profile], str], ...]] = {
+    "findings": (findings_block,),
+    "results": (verdict_block, wild_block, lab_block, dnnrl_block, liu_block, kim_block),
+}
+"""Name between README's markers -> what is written there."""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--check", action="store_true", help="change nothing; status 1 if the block is out of date"
     )
     options = parser.parse_args()
-    old = README.read_text()
-    head, rest = old.split(BEGIN, 1)
-    first_line, rest = rest.split("\n", 1)
-    blocks = (verdict_block, wild_block, lab_block, dnnrl_block, liu_block, kim_block)
-    body = "\n\n".join(block(PROFILE) for block in blocks)
-    new = f"{head}{BEGIN}{first_line}\n{body}\n{END}{rest.split(END, 1)[1]}"
+    new = old = README.read_text()
+    for name, blocks in BLOCKS.items():
+        head, rest = new.split(f"<!-- {name}:begin", 1)
+        first_line, rest = rest.split("\n", 1)
+        end = f"<!-- {name}:end -->"
+        body = "\n\n".join(block(PROFILE) for block in blocks)
+        new = f"{head}<!-- {name}:begin{first_line}\n{body}\n{end}{rest.split(end, 1)[1]}"
     if options.check:
         if new != old:
             print(
-                "README.md: the results block is out of date; run: python tools/update_readme.py",
+                "README.md: findings or results are out of date; run: python tools/update_readme.py",
                 file=sys.stderr,
             )
         return int(new != old)
