@@ -10,7 +10,7 @@ from dataclasses import replace
 from tarfile import TarError
 
 from . import packs, plans, runs, siblings
-from .data import NAMES, DataError, load_faces
+from .data import NAMES, DataError, first_line, load_faces
 from .recipes import ARMS, MILD, OURS, PAPER, PAPER_CK, arm, sources
 
 EXAMPLES = """examples:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (DataError, ValueError, FloatingPointError, OSError, TarError, RuntimeError) as error:
         if runs.is_set("FERCOMPANION_DEBUG"):
             raise
-        said = str(error).split("\n")[0] if isinstance(error, RuntimeError) else error  # torch tells pages
+        said = first_line(error) if isinstance(error, RuntimeError) else error
         print(f"fercompanion {options.command}: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -252,7 +252,7 @@ def sweep(options) -> int:
         try:
             expected = expected_seconds(missing, options.workers)
         except RuntimeError as error:  # such as a GPU's memory
-            print(f"no estimate ({str(error).splitlines()[0]})", file=sys.stderr)
+            print(f"no estimate ({first_line(error)})", file=sys.stderr)
     listed, kept = wanted if options.dry_run else missing, Counter(run.where.parent for run in archived)
     for (where, epochs), number in Counter((run.where.parent, run.recipe.epochs) for run in listed).items():
         own = [s for run, s in expected.items() if run.where.parent == where]

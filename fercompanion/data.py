@@ -11,9 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from .layouts import SPLITS, DataError, read_ckplus, read_fer2013, read_sfew, read_sheet
+from .layouts import SPLITS, DataError, first_line, read_ckplus, read_fer2013, read_sfew, read_sheet
 
-__all__ = ["CK_CLASSES", "FER_CLASSES", "NAMES", "SPLITS", "DataError", "Faces", "clean_mask", "load_faces"]
+__all__ = [
+    "CK_CLASSES",
+    "FER_CLASSES",
+    "NAMES",
+    "SPLITS",
+    "DataError",
+    "Faces",
+    "clean_mask",
+    "first_line",
+    "load_faces",
+]
 
 # The order of the numbers in fer2013.csv; CK+ has contempt in the place of neutral.
 FER_CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")

@@ -81,6 +81,11 @@ class DataError(Exception):
     """Data are missing or wrong.  The message is one line: file, place, remedy."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, without the pages that torch adds; its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _error(path: Path, what: str, remedy: str, line: int | None = None) -> DataError:
     place = f"{path}, line {line}" if line else f"{path}"
     return DataError(" ".join(f"{place}: {what}; {remedy}.".split()))

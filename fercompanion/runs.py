@@ -25,7 +25,7 @@ from zipfile import BadZipFile
 import numpy as np
 from filelock import FileLock, Timeout
 
-from .data import DataError, Faces, clean_mask, load_faces
+from .data import DataError, Faces, clean_mask, first_line, load_faces
 from .recipes import Recipe
 from .whole import kept_if_possible, whole
 
@@ -396,7 +396,7 @@ def _named_if_it_fails(run: Run):
     except Exception as error:
         if is_set("FERCOMPANION_DEBUG"):
             raise
-        said = str(error).strip().split("\n")[0]
+        said = first_line(error)
         print(f"{run}: failed ({type(error).__name__}: {said})", file=sys.stderr, flush=True)
 
 

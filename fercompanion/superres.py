@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .augment import random_crop, random_flip
-from .data import DataError, Faces
+from .data import DataError, Faces, first_line
 from .landmarks import cache_dir
 from .predict import Machine, this_machine
 from .progress import tqdm
@@ -205,7 +205,7 @@ def generator(faces: Faces, how: str, machine: Machine | None = None) -> Generat
             model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch.load raises whatever the bytes lead it to
             raise DataError(
-                f"{path}: not a generator ({str(error).splitlines()[0]}); delete it and run again"
+                f"{path}: not a generator ({first_line(error)}); delete it and run again"
             ) from None
     else:
         training = faces.where("Training")

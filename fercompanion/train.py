@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .augment import centre_view, train_transform
-from .data import DataError, Faces
+from .data import DataError, Faces, first_line
 from .evaluate import NEIGHBOURS, best_k, neighbour_logits
 from .landmarks import Landmarks, of_the_device
 from .losses import TrainingLoss
@@ -89,18 +89,9 @@ def fit(
     width = _look(model, image, mask, parts.train[:2], machine, recipe)[1].shape[1]
     criterion = TrainingLoss(recipe, len(faces.classes), width).to(machine.device)
     made_for = {"recipe": asdict(recipe), "seed": seed, "data": faces.sha256}
-    done = _load(checkpoint, machine.device)
-    if done and done.get("for", made_for) != made_for:
-        was, now = (flat["recipe"] | flat for flat in (done["for"], made_for))
-        other = [k for k in now if k != "recipe" and was.get(k) != now[k]]
-        raise DataError(f"{checkpoint}: of another run ({', '.join(other)} differ); delete it to start anew")
-    history, best, factor, resumed = [], None, 1.0, done is not None
-    if done:
-        model.load_state_dict(done["model"])
-        rates = optimizer.state_dict()["param_groups"]  # what they hold, the recipe says
-        optimizer.load_state_dict(done["optimizer"] | {"param_groups": rates})
-        criterion.load_state_dict(done["criterion"])
-        history, best, factor = done["history"], done["best"], done["factor"]
+    done = _resume(checkpoint, made_for, machine.device, model, optimizer, criterion)
+    resumed = done is not None
+    history, best, factor = (done[k] for k in ("history", "best", "factor")) if done else ([], None, 1.0)
 
     train = torch.as_tensor(parts.train, device=machine.device)
     step = make_step(model, optimizer, criterion, recipe, image, mask, labels, train, machine)
@@ -447,6 +438,27 @@ def _copy(model) -> dict:
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
+def _resume(path: Path, made_for: dict, device, model, optimizer, criterion) -> dict | None:
+    """What an interrupted run has kept, its networks' state put back in place; None where nothing was.
+
+    Raises
+    ------
+    DataError
+        The checkpoint is damaged, or of another run than `made_for` says.
+    """
+    if (done := _load(path, device)) is None:
+        return None
+    if done.get("for", made_for) != made_for:
+        was, now = (flat["recipe"] | flat for flat in (done["for"], made_for))
+        other = [k for k in now if k != "recipe" and was.get(k) != now[k]]
+        raise DataError(f"{path}: of another run ({', '.join(other)} differ); delete it to start anew")
+    model.load_state_dict(done["model"])
+    rates = optimizer.state_dict()["param_groups"]  # what they hold, the recipe says
+    optimizer.load_state_dict(done["optimizer"] | {"param_groups": rates})
+    criterion.load_state_dict(done["criterion"])
+    return done
+
+
 def _save(path: Path, state: dict) -> None:
     with whole(path, one_writer=True) as file:
         torch.save(state, file)
@@ -462,5 +474,6 @@ def _load(path: Path, device) -> dict | None:
     except Exception as error:  # unpickling damaged bytes raises whatever they happen to ask for
         if of_the_device(error):
             raise
-        said = str(error).split("\n")[0]
-        raise DataError(f"{path}: damaged ({said}); delete it, and the run starts anew") from None
+        raise DataError(
+            f"{path}: damaged ({first_line(error)}); delete it, and the run starts anew"
+        ) from None

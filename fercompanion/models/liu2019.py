@@ -13,7 +13,7 @@ from torch import nn
 from torchvision import models as zoo
 from torchvision.models.vgg import cfgs, make_layers
 
-from ..data import DataError
+from ..data import DataError, first_line
 from .output import Output, standardised
 
 ENTRY = ((64, 64, 64, 64), (128, 128), (256, 256))
@@ -255,7 +255,7 @@ def pretrained(weights: str) -> tuple[dict[str, torch.Tensor], dict[str, tuple[f
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {k: v for k, v in state.items() if torch.is_tensor(v)}, scale
     except Exception as error:  # torch.load raises whatever the bytes lead it to
-        raise DataError(f"{path}: not a state dict ({str(error).splitlines()[0]}); give another") from None
+        raise DataError(f"{path}: not a state dict ({first_line(error)}); give another") from None
 
 
 class PlainVGG(nn.Module):
