@@ -140,7 +140,7 @@ _NARROW = replace(
 )
 
 # On 1,540 images in the wild, SGD left some arms on their first plateau for good, at every rate tried (0.001 to
-# 0.02); Adam with a small one took all arms off it by the fifth epoch.
+# 0.02); Adam with a small one took all arms off it by the fourth epoch.
 _DEMO = replace(
     _NARROW,
     name="demo",
