@@ -30,6 +30,7 @@ from .verdicts import (
     NONE,
     NOT_RUN,
     OPEN,
+    SHORT,
     UNTESTABLE,
     Claim,
     Effect,
@@ -298,7 +299,12 @@ def all_together(archive: Archive) -> Judgement:
     if (j.verdict == HOLDS and e.ours.high < 0) or (below == [e.title] and e.ours.low > 0):
         epochs = archive.longer["lkrnet"].epochs
         j = replace(
-            j, verdict=OPEN, why=f"{j.why}; but {epochs} epochs say the opposite", needs="longer runs", p=NONE
+            j,
+            verdict=OPEN,
+            why=f"{j.why}; but {epochs} epochs say the opposite",
+            needs="longer runs",
+            p=NONE,
+            lacks=SHORT,
         )
     return beside(j, archive.longer["lkrnet"], shown([e]))
 
@@ -347,8 +353,9 @@ def lambda_sweep(archive: Archive) -> Judgement:
     # nan: a collapsed embedding has no ratio
     p = stats.page_trend_test(ratio).pvalue if len(seeds) > 2 and np.isfinite(ratio).all() else NONE
     if not p <= 0.05:
-        why = f"{j.why}; no trend of the ratio over {count(len(seeds), 'seed')}"
-        return replace(j, verdict=OPEN, why=why, needs="more runs", p=NONE)
+        lost = "" if np.isfinite(ratio).all() else " (an embedding collapsed)"
+        why = f"{j.why}; no trend of the ratio over {count(len(seeds), 'seed')}{lost}"
+        return replace(j, verdict=OPEN, why=why, needs="more runs", p=NONE, lacks=FEW * (len(seeds) < FEWEST))
     return replace(j, p=max(j.p, float(p)))  # both must hold
 
 
@@ -576,9 +583,10 @@ def random_level(archive: Archive) -> Judgement:
     mean = evaluate.corrected_t(values, n["train"], n["test"]).difference
     mean = replace(mean, high=min(mean.high, 100.0))
     told["test"] = "mean over splits, corrected resampled t, within 1 point"
-    if len(values) >= FEWEST and np.ptp(values) == 0:  # no scatter to go by
+    if len(values) >= FEWEST and np.ptp(values) < 1e-9:  # no scatter to go by
         worth = int(n["test"] / (1 / len(values) + n["test"] / n["train"]))
-        mean = evaluate.exact_accuracy(round(worth * values[0] / 100), worth)
+        exact = evaluate.exact_accuracy(round(worth * values[0] / 100), worth)
+        mean = replace(exact, value=float(values[0]))
         told["test"] = (
             f"all splits alike; Clopper and Pearson's for the {worth} frames that overlapping splits are worth"
         )
@@ -608,6 +616,7 @@ def unseen_people(archive: Archive) -> Judgement:
         "more folds" * (verdict == OPEN),
         (e,),
         e.p if verdict == FAILS else NONE,
+        lacks=FEW * (verdict == OPEN and runs < FEWEST),
     )
     return settled(j, list(found.values()))
 

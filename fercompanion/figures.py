@@ -691,7 +691,7 @@ def protocol_strips(
 ):
     """Accuracy of each split under each protocol: untrained nearest pixels as a box, networks as dots.
 
-    The first protocol is drawn a second time, enlarged, since all of it lies close to 100 %.  A stroke is the mean of
+    The first protocol is drawn a second time, enlarged, since on CK+ all of it lies close to 100 %.  A stroke is the mean of
     a network's splits but those that fell back.
 
     Parameters

@@ -146,7 +146,11 @@ def read_fer2013(root: Path, classes: tuple[str, ...]) -> dict | None:
     for folder in folders:
         inner = [p for p in _subfolders(folder) if p.name.lower() in SPLIT_FOLDERS]
         if folder == root:  # where data sets lie side by side a folder test/ may be anything
-            inner = [p for p in inner if any(_class_name(c.name) in classes for c in _subfolders(p))]
+            inner = [
+                p
+                for p in inner
+                if any(_class_name(c.name) in classes or _image_files(c) for c in _subfolders(p))
+            ]
         if inner:
             return read_fer_folders(folder, classes)
     for folder in folders:

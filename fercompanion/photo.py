@@ -86,7 +86,7 @@ def read_photo(path: str | Path) -> Image.Image:
             if photo.mode.startswith("I;16"):  # 16 bits a pixel, of which convert() keeps the wrong 8
                 photo = Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
             if photo.mode in ("I", "F"):  # of which convert() makes white
-                raise ValueError("32 bits a pixel")
+                raise ValueError("more than 8 bits a pixel")
             photo = photo.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
