@@ -143,7 +143,7 @@ def test_corrected_t_needs_two_splits_that_differ():
     always = evaluate.corrected_t([-0.5, -0.5], 800, 181)  # one image of 181 in each: by luck, not for sure
     assert always.difference.value == -0.5 and np.isnan([always.difference.low, always.t, always.p]).all()
     levels = np.array([70, 75, 80, 85, 90])
-    rounded = 100 * (levels + 1) / 99 - 100 * levels / 99  # not equal to the last bit
+    rounded = 100 * ((levels + 1) / 99) - 100 * (levels / 99)  # not equal to the last bit
     assert np.ptp(rounded) > 0 and np.isnan(evaluate.corrected_t(rounded, 882, 99).p)
 
 
