@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -117,7 +118,7 @@ def find_landmarks(
     todo = _first_of_each(digests, known)
     if len(todo):
         _write(path, known)  # a folder that cannot be written is found out now, and not after 4,096 faces
-        mtcnn = _mtcnn(detector)
+        mtcnn = _mtcnn()
         with tqdm(total=len(todo), desc=f"MTCNN on {faces.name}", unit="face", mininterval=1.0) as bar:
             for start in range(0, len(todo), 4096):
                 part = todo[start : start + 4096]
@@ -169,8 +170,9 @@ def _write(path: Path, known: dict) -> None:
 
 
 # ---------------------------------------------------------------------------------------- detection
-def _mtcnn(detector: Detector):
-    """facenet-pytorch's MTCNN with the order-dependent steps of its cascade replaced."""
+@functools.cache
+def _mtcnn():
+    """facenet-pytorch's MTCNN with the order-dependent steps of its cascade replaced; loaded once."""
     try:
         with warnings.catch_warnings():  # that there are no widgets for a progress bar that is not shown
             warnings.simplefilter("ignore")
@@ -321,7 +323,7 @@ def find_all(photo: np.ndarray, detector: Detector = Detector()) -> list[tuple[n
     -------
     list of (box float (4,), points float (5, 2)), in pixels of the photo; empty if there is no face.
     """
-    mtcnn = _mtcnn(detector)
+    mtcnn = _mtcnn()
     mtcnn.thresholds, mtcnn.min_face_size = list(detector.thresholds), detector.min_face
     for scale, pad in ((1, 0), (1, max(photo.shape[:2]) // 4)):
         prepared = np.pad(photo, ((pad, pad), (pad, pad), (0, 0)), mode="edge")

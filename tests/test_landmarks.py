@@ -47,7 +47,7 @@ def cached(found, tmp_path):
 
 @pytest.fixture
 def no_detector(monkeypatch):
-    def fail(_):
+    def fail():
         raise AssertionError("the detector ran")
 
     monkeypatch.setattr(landmarks, "_mtcnn", fail)
@@ -165,7 +165,7 @@ def test_networks_are_run_on_one_shape(n):
 def test_the_librarys_steps_are_replaced():
     """Without which a face's landmarks now and then depend on its neighbours in the batch."""
     facenet = pytest.importorskip("facenet_pytorch.models.utils.detect_face")
-    landmarks._mtcnn(Detector())
+    landmarks._mtcnn()
     assert facenet.batched_nms is landmarks._nms_per_image
     assert facenet.batched_nms_numpy is landmarks._nms_min_per_image
     assert facenet.fixed_batch_process is landmarks._fixed_shape
@@ -304,6 +304,7 @@ def test_other_settings_have_another_cache(cached, faces, no_detector):
 
 def test_without_facenet_the_error_says_how_to_get_it(faces, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
+    landmarks._mtcnn.cache_clear()
     with pytest.raises(DataError, match="pip install --no-deps facenet-pytorch==") as error:
         find_landmarks(faces, cache=tmp_path)
     assert "\n" not in str(error.value)
@@ -312,6 +313,7 @@ def test_without_facenet_the_error_says_how_to_get_it(faces, tmp_path, monkeypat
 def test_without_facenet_a_complete_cache_is_enough(cached, faces, monkeypatch):
     marks, folder = cached
     monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
+    landmarks._mtcnn.cache_clear()
     assert_same(find_landmarks(faces, cache=folder), marks)
 
 
@@ -366,6 +368,6 @@ def test_a_fault_of_the_gpu_is_no_face_that_is_missing(monkeypatch, call):
         def detect(self, *_, **__):
             raise RuntimeError("CUDA error: unspecified launch failure")
 
-    monkeypatch.setattr(landmarks, "_mtcnn", lambda _: Broken())
+    monkeypatch.setattr(landmarks, "_mtcnn", Broken)
     with pytest.raises(RuntimeError, match="launch failure"):
         call(Broken()) if call else landmarks.find_all(np.zeros((60, 60, 3), np.uint8))
