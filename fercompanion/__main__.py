@@ -201,14 +201,14 @@ def chosen_recipe(options):
     named = re.sub(r"[-/\\]|\.\.", "_", options.name or "_".join([options.recipe, *options.set]))
     if options.arm in ARMS:
         recipe = arm(RECIPES[options.recipe], options.arm)
-        return changed(recipe, options.set, f"{named}-{options.arm}") if options.set else recipe
-    if options.recipe not in SIBLING_PLANS:
+    elif options.recipe in SIBLING_PLANS:
+        paper = next(paper for paper in siblings.ARMS if options.arm in siblings.ARMS[paper])
+        plan = replace(SIBLING_PLANS[options.recipe], leave_out=())
+        recipe = next(r for r in plan.recipes(paper) if r.arm == options.arm)
+    else:
         raise DataError(
             f"there is no recipe {options.recipe!r} for {options.arm}; the recipes are {', '.join(SIBLING_PLANS)}"
         )
-    paper = next(paper for paper in siblings.ARMS if options.arm in siblings.ARMS[paper])
-    plan = replace(SIBLING_PLANS[options.recipe], leave_out=())
-    recipe = next(r for r in plan.recipes(paper) if r.arm == options.arm)
     return changed(recipe, options.set, f"{named}-{options.arm}") if options.set else recipe
 
 

@@ -350,10 +350,10 @@ def lambda_sweep(archive: Archive) -> Judgement:
     j = replace(j, ours=f"{j.ours}; {text}", test=f"{j.test}; Page's trend test of the ratio")
     if j.verdict != HOLDS:
         return j
-    # nan: a collapsed embedding has no ratio
-    p = stats.page_trend_test(ratio).pvalue if len(seeds) > 2 and np.isfinite(ratio).all() else NONE
+    collapsed = not np.isfinite(ratio).all()  # such an embedding has no ratio
+    p = NONE if collapsed or len(seeds) < 3 else stats.page_trend_test(ratio).pvalue
     if not p <= 0.05:
-        lost = "" if np.isfinite(ratio).all() else " (an embedding collapsed)"
+        lost = " (an embedding collapsed)" * collapsed
         why = f"{j.why}; no trend of the ratio over {count(len(seeds), 'seed')}{lost}"
         return replace(j, verdict=OPEN, why=why, needs="more runs", p=NONE, lacks=FEW * (len(seeds) < FEWEST))
     return replace(j, p=max(j.p, float(p)))  # both must hold

@@ -34,6 +34,12 @@ DATA_TITLES = {"fer2013": "FER2013", "ckplus": "CK+", "sfew": "SFEW 2.0", JOINED
 """Name of a data set -> as people write it; the demo sets' names are their own."""
 VARIABLE = "FERCOMPANION_DATA"
 
+
+def data_title(name: str) -> str:
+    """A data set's name as people write it."""
+    return DATA_TITLES.get(name, name)
+
+
 HOW_TO_GET = {
     "fer2013": "FER2013 is on Kaggle, competition "
     "challenges-in-representation-learning-facial-expression-recognition-challenge: put "
@@ -118,7 +124,7 @@ class Faces:
     @property
     def title(self) -> str:
         """The name as people write it."""
-        return DATA_TITLES.get(self.name, self.name)
+        return data_title(self.name)
 
     @cached_property
     def sha256(self) -> str:

@@ -312,12 +312,11 @@ def corrected_t(differences: np.ndarray, n_train: int, n_test: int, confidence: 
     mean = float(d.mean()) if len(d) else float("nan")
     if len(d) < 2:
         return Corrected(Estimate(mean, float("nan"), float("nan")), float("nan"), float("nan"))
-    error = float(np.sqrt(d.var(ddof=1) * (1 / len(d) + n_test / n_train)))
-    if (
-        np.ptp(d) < 1e-9
-    ):  # but for rounding no scatter to go by; that they are all 0 is a difference of nothing
+    # But for rounding no scatter to go by; that they are all 0 is a difference of nothing.
+    if np.ptp(d) < 1e-9:
         nothing = Estimate(0.0, 0.0, 0.0), 0.0, 1.0
         return Corrected(*(nothing if abs(mean) < 1e-9 else (Estimate(mean, np.nan, np.nan), np.nan, np.nan)))
+    error = float(np.sqrt(d.var(ddof=1) * (1 / len(d) + n_test / n_train)))
     half = float(student.ppf((1 + confidence) / 2, len(d) - 1)) * error
     p = 2 * float(student.sf(abs(mean) / error, len(d) - 1))
     return Corrected(Estimate(mean, mean - half, mean + half), mean / error, p)

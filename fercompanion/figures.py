@@ -707,23 +707,24 @@ def protocol_strips(
     rng = np.random.default_rng(0)
     if null is not None:
         ax.add_patch(plt.Rectangle((0, 0), 0, 0, fc="0.85", ec="0.35", label="nearest pixels, untrained"))
-    for panel, shown in ((ax, list(groups)), (close, list(groups)[:1])):
+    first = next(iter(groups))
+    for panel, shown in ((ax, list(groups)), (close, [first])):
         for group, protocol in enumerate(shown):
             if null is not None:
                 _null_box(panel, group - 0.34, null.loc[null["protocol"] == protocol, "accuracy"])
             _strips(panel, group, splits[splits["protocol"] == protocol], networks, rng, panel is ax)
         for (label, value), style in zip(printed.items(), ("--", ":", "-."), strict=False):
             panel.hlines(value, -0.48, 0.48, color="black", lw=1, ls=style, label=label)
-        panel.set(xlim=(-0.5, len(shown) - 0.5))
-        panel.set_xticks(range(len(shown)), [groups[p] for p in shown])
-        panel.tick_params(axis="x", length=0)
+        panel.set_xlim(-0.5, len(shown) - 0.5)
+    ax.set_xticks(range(len(groups)), groups.values())
+    ax.tick_params(axis="x", length=0)
     for edge in range(1, len(groups)):
         ax.axvline(edge - 0.5, color="0.9", lw=0.8, zorder=0)
     ax.axhline(chance, color="0.6", lw=0.8, ls=(0, (1, 3)))
     ax.text(-0.47, chance + 1, "always the largest class", fontsize=7, color="0.45")
     ax.set(ylabel="accuracy, %", ylim=(0, 103))
-    least = splits.loc[(splits["protocol"] == next(iter(groups))) & splits["fell back"].isna(), "clean"].min()
-    close.set(ylim=(min(89.5, least - 2), 100.6), title=f"{next(iter(groups.values()))}, enlarged", xticks=[])
+    least = splits.loc[(splits["protocol"] == first) & splits["fell back"].isna(), "clean"].min()
+    close.set(ylim=(min(89.5, least - 2), 100.6), title=f"{groups[first]}, enlarged", xticks=[])
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from .data import DATA_TITLES, DataError
+from .data import DataError, data_title
 from .recipes import MILD, OURS, PAPER, PAPER_CK, STRONG, Recipe, arm
 from .runs import Run, find_all, folds
 from .siblings import ARMS as SIBLING_ARMS
@@ -104,12 +104,12 @@ class Profile:
     @property
     def wild_title(self) -> str:
         """The data set in the wild, as people write it."""
-        return DATA_TITLES.get(self.wild, self.wild)
+        return data_title(self.wild)
 
     @property
     def lab_title(self) -> str:
         """The data set in the lab, as people write it."""
-        return DATA_TITLES.get(self.lab, self.lab)
+        return data_title(self.lab)
 
     @property
     def note(self) -> str:

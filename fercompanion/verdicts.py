@@ -21,7 +21,7 @@ import numpy as np
 from scipy import stats
 
 from . import evaluate, plans, tables
-from .data import DATA_TITLES
+from .data import data_title
 from .evaluate import Estimate
 from .recipes import Recipe
 from .tables import FEWEST, TITLES, Tested
@@ -260,8 +260,7 @@ def setting(t: Tested, view: str, seeds: Sequence[int] = ()) -> str:
     kind = "split" if i["protocol"] == "random" else "fold"
     how = "PrivateTest" if i["protocol"] == "official" else count(runs, f"{i['protocol']} {kind}")
     crops = {"centre": "centre crop", "tencrop": "TenCrop"}[view]
-    name = DATA_TITLES.get(i["dataset"], i["dataset"])
-    return f"{name}, {how}, n = {len(t.labels):,}, {several}, {t.epochs} epochs, {crops}"
+    return f"{data_title(i['dataset'])}, {how}, n = {len(t.labels):,}, {several}, {t.epochs} epochs, {crops}"
 
 
 def count(n: int, what: str) -> str:
