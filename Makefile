@@ -53,9 +53,9 @@ setup: $(INSTALLED) ## install the pinned packages into .venv (once; some minute
 	    exit 1; } >&2
 	$(PYTHON) -m venv .venv
 	@echo "1/3 torch (large)"
-	@$(PIP) install --constraint requirements.txt $(TORCH)
+	@$(PIP) install --no-compile --constraint requirements.txt $(TORCH)
 	@echo "2/3 the other packages of requirements.txt (a minute or two without a word)"
-	@$(PIP) install --quiet --requirement requirements.txt
+	@$(PIP) install --no-compile --quiet --requirement requirements.txt
 	@echo "3/3 $(FACENET) and fercompanion itself"
 	@$(PIP) install --quiet --no-deps $(FACENET)
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
@@ -72,10 +72,12 @@ reproduce: $(INSTALLED) ## train what is missing, run all notebooks: make reprod
 figures: $(INSTALLED) ## redraw tables and figures from results/, without ever training (PROFILE)
 	@FERCOMPANION_NO_TRAINING=1 $(RUN) --profile $(PROFILE) $(ARGS)
 
+# Unit tests and notebooks share the cores: threads of one would spin while the other's work.
 test: $(INSTALLED) ## lint, unit tests, and all notebooks under nbval
 	@start=$$(date +%s); failed=; mkdir -p build; \
 	{ $(BIN)/ruff check && $(BIN)/ruff format --check; } || failed="$$failed ruff"; \
 	$(BIN)/python -m fercompanion sweep --profile demo || failed="$$failed sweep"; \
+	export OMP_NUM_THREADS=1; \
 	echo "unit tests beside the notebooks, into build/unit-tests.txt"; \
 	$(BIN)/python -m pytest tests > build/unit-tests.txt 2>&1 & unit=$$!; trap 'kill $$unit; exit 130' INT; \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks/*.ipynb \

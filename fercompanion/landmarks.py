@@ -7,16 +7,14 @@ import hashlib
 import json
 import os
 import warnings
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from .data import DataError, Faces
 from .progress import tqdm
-from .whole import whole
+from .whole import DAMAGED, save_arrays
 
 STAGES = ("enlarged", "enlarged, low thresholds", "as is", "median face")
 """Where a face's landmarks come from: the stages are tried in this order until one finds a face."""
@@ -157,7 +155,7 @@ def _read(path: Path) -> dict:
             unit = np.float32(1 if f["points"].dtype.kind == "f" else GRID)  # older caches hold pixels
             columns = f["points"] / unit, f["boxes"] / unit, f["stage"]
             return dict(zip(f["digest"].tolist(), zip(*columns, strict=True), strict=True))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: not a landmark cache ({error}); delete the file and run again") from None
 
 
@@ -165,8 +163,7 @@ def _write(path: Path, known: dict) -> None:
     digest = np.array(sorted(known), dtype=np.uint64)
     points, boxes, stage = (np.array([known[d][k] for d in digest.tolist()]) for k in range(3))
     points, boxes = (np.round(x * GRID).astype(np.int16) for x in (points, boxes))
-    with whole(path) as f:
-        np.savez_compressed(f, digest=digest, points=points, boxes=boxes, stage=stage)
+    save_arrays(path, digest=digest, points=points, boxes=boxes, stage=stage)
 
 
 # ---------------------------------------------------------------------------------------- detection

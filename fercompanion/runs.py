@@ -13,21 +13,19 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from .data import DataError, Faces, clean_mask, first_line, load_faces
 from .recipes import Recipe
-from .whole import kept_if_possible, whole
+from .whole import DAMAGED, kept_if_possible, save_arrays, whole
 
 ROOT = Path(__file__).resolve().parents[1]
 AVERAGED = {"LKRNet": "lkrnet", "DNNRL": "dnn", "Liu et al.": "liu-a", "Kim et al.": "kim-softmax"}
@@ -226,7 +224,7 @@ def _whole_or_told(path: Path):
     """Faults in reading a file of a run's folder, each as a DataError that says what to do."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         said = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({str(error).strip()})"
         remedy = "it, and it is made"
         if path.name in PARTS:
@@ -643,12 +641,6 @@ def _write_history(path: Path, history: list[dict]) -> None:
         writer.writeheader()
         for row in history:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-
-
-def save_arrays(path: Path, **arrays) -> None:
-    """A compressed .npz, whole or not at all."""
-    with whole(path) as f:
-        np.savez_compressed(f, **arrays)
 
 
 def kept_arrays(path: Path, made: Callable[[], dict[str, np.ndarray] | None]) -> dict[str, np.ndarray] | None:

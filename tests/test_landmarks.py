@@ -324,7 +324,7 @@ def test_without_facenet_a_complete_cache_is_enough(cached, faces, monkeypatch):
         lambda good: b"not a cache at all",
         lambda good: good[: len(good) // 2],
         lambda good: good[:-20],
-        lambda good: good[:60] + bytes([good[60] ^ 255]) + good[61:],
+        lambda good: good[:100] + bytes([good[100] ^ 255]) + good[101:],
         lambda good: good[:250] + bytes([good[250] ^ 255]) + good[251:],
     ],
     ids=["empty", "text", "half", "end lost", "flipped byte in digests", "flipped byte in points"],

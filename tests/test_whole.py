@@ -5,7 +5,7 @@ import pytest
 
 from fercompanion import embed, runs
 from fercompanion.runs import Result
-from fercompanion.whole import whole
+from fercompanion.whole import DAMAGED, save_arrays, whole
 
 
 @pytest.mark.parametrize("one_writer", [False, True])
@@ -17,6 +17,45 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, one_writer):
         f.write(b"half of the sec")
         raise RuntimeError
     assert path.read_bytes() == b"first" and list(path.parent.iterdir()) == [path]
+
+
+ARRAYS = {
+    "rows": np.arange(3589, dtype=np.int32),
+    "logits": np.eye(7, dtype=np.float16),
+    "none": np.zeros((0, 2)),
+}
+
+
+def test_arrays_are_read_by_numpy_and_smaller_than_its_own(tmp_path):
+    for number in range(2):
+        save_arrays(tmp_path / f"{number}.npz", **ARRAYS)
+    assert (tmp_path / "0.npz").read_bytes() == (tmp_path / "1.npz").read_bytes()
+    with np.load(tmp_path / "0.npz", allow_pickle=False) as f:
+        assert list(f) == list(ARRAYS)
+        assert all(np.array_equal(f[k], v) and f[k].dtype == v.dtype for k, v in ARRAYS.items())
+    np.savez_compressed(tmp_path / "numpy.npz", **ARRAYS)
+    assert (tmp_path / "0.npz").stat().st_size < (tmp_path / "numpy.npz").stat().st_size / 2
+
+
+def test_objects_are_not_pickled(tmp_path):
+    with pytest.raises(ValueError):
+        save_arrays(tmp_path / "a.npz", a=np.array([object()]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_damaged_bytes_no_other_error_comes(tmp_path):
+    path = tmp_path / "a.npz"
+    save_arrays(path, **ARRAYS)
+    good = path.read_bytes()
+    told = 0
+    for place in range(len(good)):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        try:
+            with np.load(path, allow_pickle=False) as f:
+                dict(f)
+        except DAMAGED:
+            told += 1
+    assert told > len(good) / 2
 
 
 def test_what_cannot_be_kept_is_drawn_all_the_same(tmp_path, monkeypatch, capsys):
