@@ -91,7 +91,7 @@ def save(
 
 
 def reduced(picture: Image.Image) -> Image.Image:
-    """A picture in 256 colours, a mostly grey one in 96: half the size or less, and no difference to the eye.
+    """A picture in 256 colours, a mostly grey one in 72: half the size or less, and no difference to the eye.
 
     In a mostly grey one the few coloured pixels have 32 colours to themselves: else those of a legend become one.
     """
@@ -100,7 +100,7 @@ def reduced(picture: Image.Image) -> Image.Image:
     coloured = np.ptp(pixels, axis=1) > 15
     parts = [(pixels, 256)]
     if coloured.mean() < 0.03:
-        parts = [(pixels[~coloured], 64), (pixels[coloured], 32)]
+        parts = [(pixels[~coloured], 40), (pixels[coloured], 32)]
     palette = []
     for some, colours in parts:
         if len(some):
