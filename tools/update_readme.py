@@ -59,9 +59,10 @@ def lkrnet_line(plan: plans.Profile) -> str:
             )
     if not ours:
         return ""
+    ours = " and ".join(filter(None, (", ".join(ours[:-1]), ours[-1])))
     return (
         f"**LKRNet** is printed {gain:+.2f} points above VGG19 on FER2013. In our runs of full width the two differ by "
-        f"{' and '.join(ours)}: {', '.join(dict.fromkeys(found))}."
+        f"{ours}: {', '.join(dict.fromkeys(found))}."
     )
 
 
