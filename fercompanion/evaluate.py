@@ -88,7 +88,7 @@ def clustered_difference(
     ----------
     hits, other : bool or int (S, n)
         One row a seed, one column an image; the same seeds and images in both.  Each draw takes clusters and,
-        where there are several, seeds with replacement, the same for both.
+        where there are several, seeds with replacement, the same for both; see `_shares`.
     clusters : (n,), the cluster (subject) of each image; None where each stands for itself.
     """
     hits, other = np.atleast_2d(hits).astype(np.int8), np.atleast_2d(other).astype(np.int8)
@@ -100,10 +100,18 @@ def clustered_difference(
     sums = np.stack([np.bincount(cluster, row, len(size)) for row in hits - other])  # (S, C)
     rng = np.random.default_rng(seed)
     drawn, n = _resampled(sums, size, draws, rng)
-    seeds = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws) / len(sums)
-    values = (drawn * seeds).sum(1) / n
+    values = (drawn * _shares(len(sums), draws, rng)).sum(1) / n
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(100 * float(sums.sum() / len(sums) / size.sum()), 100 * float(low), 100 * float(high))
+
+
+def _shares(seeds: int, draws: int, rng) -> np.ndarray:
+    """Weights (draws, S) of S seeds, of which S - 1 are drawn with replacement.
+
+    S of them would show (S - 1) / S of their variance alone (Rao and Wu 1988): half of it for two seeds.
+    """
+    drawn = max(1, seeds - 1)
+    return rng.multinomial(drawn, np.full(seeds, 1 / seeds), draws) / drawn
 
 
 def _resampled(sums: np.ndarray, size: np.ndarray, draws: int, rng) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +142,7 @@ def contrast(
     """
     rng, total, seeds = np.random.default_rng(seed), 0.0, len(gains[0])
     values = np.zeros(draws)
-    shares = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds  # (d, S)
+    shares = _shares(seeds, draws, rng)
     for gain, weight in zip(gains, weights, strict=True):
         total += weight * gain.mean()
         drawn, n = _resampled(gain, np.ones(gain.shape[1]), draws, rng)
@@ -322,15 +330,22 @@ def corrected_t(differences: np.ndarray, n_train: int, n_test: int, confidence: 
     return Corrected(Estimate(mean, mean - half, mean + half), mean / error, p)
 
 
-def exact_accuracy(right: int, n: int, confidence: float = 0.95) -> Estimate:
+def exact_accuracy(right: float, n: int, confidence: float = 0.95) -> Estimate:
     """Accuracy in per cent of `right` of `n` independent images with Clopper and Pearson's interval.
 
     Wider than Wilson's of `accuracy`; exact where hardly an image is wrong.
-    """
-    from scipy.stats import binomtest
 
-    interval = binomtest(right, n).proportion_ci(confidence, method="exact")
-    return Estimate(100 * right / n, 100 * interval.low, 100 * interval.high)
+    Parameters
+    ----------
+    right : a fraction, too: where images come in clusters, the share that is right times the `n` clusters, as if those of
+        a cluster were one image (Korn and Graubard 1998).
+    """
+    from scipy.stats import beta
+
+    tail, wrong = (1 - confidence) / 2, n - right
+    low = beta.ppf(tail, right, wrong + 1) if right > 0 else 0.0
+    high = beta.isf(tail, right + 1, wrong) if wrong > 0 else 1.0
+    return Estimate(100 * right / n, 100 * float(low), 100 * float(high))
 
 
 def nearest_image(faces, splits: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:

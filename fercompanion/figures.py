@@ -361,6 +361,8 @@ def embeddings(
             ax.scatter(*xy[own].T, lw=0, alpha=0.75, zorder=2 + (n > n[k]).sum() / len(n), label=name, **look)
         ax.set_title(titles[arm])
     _bare(axes)
+    for ax in axes[0]:  # else the edge of one cloud seems to belong to the next
+        ax.spines[:].set(visible=True, color="0.85", lw=0.6)
     legend = figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc="outside upper center",
@@ -420,6 +422,9 @@ def heatmaps(images: np.ndarray, cams: dict[str, np.ndarray], titles: list[str])
             axes[row, column].imshow(
                 show_cam_on_image(image, maps[column].astype(np.float32), use_rgb=True, image_weight=0.55)
             )
+            if not maps[column].any():
+                middle = {"ha": "center", "transform": axes[row, column].transAxes}
+                axes[row, column].text(0.5, 0.06, "zero", color="white", fontsize=8, **middle)
     for ax, label in zip(axes[:, 0], ("face", *cams), strict=True):
         ax.set_ylabel(label)
     _bare(axes)

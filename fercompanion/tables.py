@@ -333,13 +333,14 @@ def mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> str:
 def estimate_of(hits: np.ndarray, clusters: np.ndarray | None = None) -> evaluate.Estimate:
     """Accuracy in per cent with its interval, mean over the seeds of hits, bool (S, n).
 
-    Wilson's interval for one seed; a bootstrap over images and seeds for several, over clusters if given.  Where all
-    are right the bootstrap has nothing to draw from: then Clopper and Pearson's for as many images as clusters.
+    Wilson's interval for one seed; a bootstrap over images and seeds for several, over clusters if given.  From fewer than
+    five clusters with an error it has too little to draw: then Clopper and Pearson's for as many images as clusters.
     """
     if clusters is not None:
-        groups = len(np.unique(clusters))
-        all_right = evaluate.exact_accuracy(groups, groups) if hits.all() else None
-        return all_right or evaluate.clustered_accuracy(hits, clusters)
+        groups, wrong = (len(np.unique(c)) for c in (clusters, clusters[~hits.all(0)]))
+        if wrong < 5:
+            return evaluate.exact_accuracy(groups * hits.mean(), groups)
+        return evaluate.clustered_accuracy(hits, clusters)
     if len(hits) == 1:
         return evaluate.accuracy(hits[0])
     return evaluate.clustered_accuracy(hits, np.arange(hits.shape[1]))
@@ -612,11 +613,11 @@ def nearest_pixels(
     return found
 
 
-def fell_back(result: Result, points: float = 20.0) -> int | None:
+def fell_back(result: Result, points: float = 3.0) -> int | None:
     """The epoch in which a run lost what it had learnt, None if it did not.
 
-    Its training accuracy fell by more than so many points below its best and did not come back.  Where the last epoch
-    counts, such a run tells of the optimiser and not of the method.
+    Its training accuracy fell by more than so many points below its best and did not come back; sound runs end within two.
+    Where the last epoch counts, such a run tells of the optimiser and not of the method.
     """
     accuracy = result.history["train_accuracy"]
     low = accuracy < np.maximum.accumulate(accuracy) - points

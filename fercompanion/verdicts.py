@@ -1,8 +1,8 @@
 """What settles a claim: the rules by which runs or numbers become a verdict.
 
 - A claimed difference holds if its whole 95 % interval lies above 0, and does not hold if it lies below.  Fewer than
-  five pairs of runs know little of other seeds: they must differ by what their images can resolve (80 % power) and
-  two points more.
+  five pairs of runs know little of other seeds: accuracies must differ by what their images can resolve (80 % power) and
+  two points more, differences of differences four; other quantities need five pairs.
   Of several differences all must hold.  The p values of a paper's claims are corrected by Holm's method.
 - A claimed level holds if the interval of the mean over five seeds or splits and more lies within a margin of the
   printed value, and does not hold if it lies outside altogether.
@@ -31,7 +31,7 @@ HOLDS, FAILS, OPEN, NOT_RUN, UNTESTABLE = VERDICTS
 PAPERS = {"L": "LKRNet", "D": "DNNRL", "M": "Liu et al.", "K": "Kim et al."}
 SHORT, FEW = "runs too short or narrow", "fewer than five runs or pairs of them"
 LUCK = 2.0
-"""Points by which two runs may differ that differ in nothing but their seed."""
+"""Points by which the accuracies of two runs may differ that differ in nothing but their seed."""
 NONE = float("nan")
 """A difference that was claimed without a number."""
 
@@ -47,6 +47,8 @@ class Effect:
     runs : pairs of runs behind it (seeds times folds).
     clean : the same on the images without an exact copy in Training, where some have one.
     decides : whether the verdict rests on it, or it is only shown.
+    luck : by how much it may differ for other seeds, as `LUCK`; nan if unknown.
+    kept : share of its variance that no more runs would take away, since their splits overlap.
     """
 
     title: str
@@ -56,6 +58,8 @@ class Effect:
     runs: int
     decides: bool = True
     clean: Estimate | None = None
+    luck: float = LUCK
+    kept: float = 0.0
 
     @property
     def resolvable(self) -> float:
@@ -65,7 +69,7 @@ class Effect:
     @property
     def verdict(self) -> str:
         """Holds above 0, does not hold below, else not settled."""
-        if self.runs < FEWEST and abs(self.ours.value) < self.resolvable + LUCK:
+        if self.runs < FEWEST and not abs(self.ours.value) >= self.resolvable + self.luck:
             return OPEN
         return HOLDS if self.ours.low > 0 else FAILS if self.ours.high < 0 else OPEN
 
@@ -77,13 +81,22 @@ class Effect:
         if np.isnan(low):
             return f"{self.title}: the same in every split, which leaves no scatter to go by"
         if (low > 0 or high < 0) and self.verdict == OPEN:
-            side += (
-                f", but {count(self.runs, 'pair')} of runs must differ by {self.resolvable + LUCK:.1f} points"
-            )
+            must = f"must differ by {self.resolvable + self.luck:.1f} points"
+            if np.isnan(self.luck):
+                must = "cannot tell what other seeds would show"
+            side += f", but {count(self.runs, 'pair')} of runs {must}"
         if np.isfinite(self.published):
             where = "inside" if low <= self.published <= high else "outside"
             side += f", the printed {self.published:+.2f} lies {where}"
         return f"{self.title}: {side}"
+
+    @property
+    def times(self) -> float:
+        """How many times as many images or runs would find an effect of the printed size; nan if none is printed."""
+        if not (self.published > 0 and self.resolvable > 0):
+            return NONE
+        wanted = (self.published / self.resolvable) ** 2  # of the variance
+        return (1 - self.kept) / (wanted - self.kept) if wanted > self.kept else np.inf
 
 
 @dataclass(frozen=True)
@@ -128,7 +141,14 @@ class Claim:
 
 
 def effect(
-    title: str, hits, other, units, published: float = NONE, runs: int = 1, decides: bool = True
+    title: str,
+    hits,
+    other,
+    units,
+    published: float = NONE,
+    runs: int = 1,
+    decides: bool = True,
+    luck: float = LUCK,
 ) -> Effect:
     """Difference of hits (S, n), bootstrapped over units and seeds.
 
@@ -139,7 +159,7 @@ def effect(
         p = evaluate.sign_flip(hits, other, units)
     else:
         p = evaluate.mcnemar(hits[0], other[0]).p if runs == 1 and hits.dtype == bool else normal_p(e)
-    return Effect(title, published, e, p, runs, decides)
+    return Effect(title, published, e, p, runs, decides, luck=luck)
 
 
 def normal_p(e: Estimate) -> float:
@@ -174,11 +194,14 @@ def conclude(
     if verdict == FAILS:
         p = min(1.0, len(signs) * min(e.p for e in deciding if e.verdict == FAILS))
     few = verdict == OPEN and min(e.runs for e in deciding) < FEWEST
-    needs = "five pairs of runs" if few else "more runs" if verdict == OPEN else ""
-    power = [(e.resolvable / e.published) ** 2 for e in deciding if e.verdict == OPEN and e.published > 0]
-    if needs and power and max(power) > 1:
-        times = f"{max(power):.1f}" if max(power) < 10 else f"{max(power):.0f}"
-        needs = f"{times} times as many images or runs, to detect an effect of the printed size"
+    needs = ["five pairs of runs"] * few
+    times = max((e.times for e in deciding if e.verdict == OPEN and e.times > 1), default=0)
+    if verdict == OPEN and np.isinf(times):
+        needs.append("other images: splits of these overlap too much to show an effect of the printed size")
+    elif verdict == OPEN and times:
+        many = f"{times:.1f}" if times < 10 else f"{times:.0f}"
+        needs.append(f"{many} times as many images or runs, to detect an effect of the printed size")
+    needs = ", and ".join(needs) or "more runs" * (verdict == OPEN)
     official = tested[0].results[0].info["protocol"] == "official"  # there every pair of runs is a seed
     seeds = [e.runs for e in deciding] if official else [len(tables.common_seeds(*tested))]
     told = {"ours": shown(effects), "protocol": setting(tested[0], view, seeds)} | told
@@ -207,8 +230,8 @@ def settled(judgement: Judgement, tested: Sequence[Tested]) -> Judgement:
     if not (lacks := shortfall(tested)):
         return judgement
     needs = "PROFILE=paper" + (" with ImageNet's weights for model B" if "random weights" in lacks else "")
-    if "times" in judgement.needs:
-        needs += f"; were its interval as wide: {judgement.needs}"
+    if "printed size" in judgement.needs:
+        needs += f"; were its interval as wide: {judgement.needs.removeprefix('five pairs of runs, and ')}"
     return replace(judgement, verdict=OPEN, why=f"{lacks}; {judgement.why}", needs=needs, p=NONE, lacks=SHORT)
 
 
@@ -276,7 +299,8 @@ def corrected(judgements: list[Judgement], level: float = 0.05) -> list[Judgemen
         for rank, i in enumerate(sorted(own, key=lambda i: done[i].p)):
             j = done[i]
             adjusted = min(1.0, max(adjusted, (len(own) - rank) * j.p))
-            done[i] = replace(j, test=f"{j.test}; p = {j.p:.2g}, by Holm {adjusted:.2g}")
+            largest = "largest " * (sum(e.decides for e in j.effects) > 1)
+            done[i] = replace(j, test=f"{j.test}; {largest}p = {j.p:.2g}, by Holm {adjusted:.2g}")
             if j.verdict in (HOLDS, FAILS) and adjusted > level:
                 why = f"{j.why}; but not after Holm's correction of {len(own)} p values"
                 done[i] = replace(done[i], verdict=OPEN, why=why, needs="more runs")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fercompanion import arithmetic, claims, plans, tables, verdicts
+from fercompanion import arithmetic, claims, evaluate, plans, tables, verdicts
 from fercompanion.claims import Archive
 from fercompanion.data import FER_CLASSES, DataError
 from fercompanion.evaluate import Estimate
@@ -483,6 +483,53 @@ def test_robustness_is_an_interaction():
 # --- arithmetic -----------------------------------------------------------------------------------
 
 
+def test_robustness_without_a_fold_on_which_a_network_broke_down():
+    """The broken one makes a difference of its own; alone it settles nothing."""
+    group = kim({("kim", "subject"): 0.8, ("kim-no-occlusion", "subject"): 0.8}, folds=3)
+    broken = next(r for run, r in group.kim["subject"].items() if run.recipe.arm != "kim" and run.fold == 0)
+    broken.history["train_accuracy"] = [99.0] * (len(broken.history) - 1) + [90.0]
+    broken.predictions["test_logits_occluded"] = np.eye(7)[(broken.predictions["test_labels"] + 1) % 7]
+    j = BY_ID["K4"].judge(group)
+    assert j.effects[0].ours.value == 0 and j.effects[0].runs == 2
+    assert "without 1 fold on which a network lost what it had learnt" in j.why
+    alone = {r: x for r, x in group.kim["subject"].items() if r.fold == 0}
+    j = BY_ID["K4"].judge(replace(group, kim=group.kim | {"subject": alone}))
+    assert j.verdict == OPEN and "1 run of 1 lost what it had learnt" in j.why
+
+
+def test_what_more_runs_can_show():
+    """Of a variance of which overlapping splits keep half, no number of them takes away more than the other half."""
+    e = verdicts.Effect("", 1.0, evaluate.Estimate(0.5, -0.5, 1.5), 0.3, 5)
+    assert e.resolvable == pytest.approx(1.43, abs=0.01) and e.times == pytest.approx(2.04, abs=0.01)
+    assert replace(e, kept=0.25).times == pytest.approx(0.75 / (1 / 2.04 - 0.25), abs=0.02)
+    assert replace(e, kept=0.5).times == np.inf and np.isnan(replace(e, published=np.nan).times)
+    j = verdicts.conclude([replace(e, kept=0.5)], [simulated("vgg19", 0.7)], "")
+    assert "splits of these overlap too much" in j.needs
+    j = verdicts.conclude([replace(e, runs=2)], [simulated("vgg19", 0.7)], "")
+    assert (
+        j.needs
+        == "five pairs of runs, and 2.0 times as many images or runs, to detect an effect of the printed size"
+    )
+
+
+def test_few_runs_and_a_quantity_of_unknown_luck():
+    e = verdicts.Effect("heat", np.nan, evaluate.Estimate(50, 40, 60), 1e-9, 4, luck=verdicts.NONE)
+    assert e.verdict == OPEN and "4 pairs of runs cannot tell" in e.why
+    assert replace(e, runs=5).verdict == HOLDS
+
+
+def test_a_level_has_a_p_too():
+    mean = evaluate.mean_interval(np.array([99.0, 99.5, 99.2, 99.6, 99.3]))
+    assert claims.within_p(mean, mean.low, 100.0, 5) == pytest.approx(
+        0.05
+    )  # its interval just reaches the bound
+    assert claims.within_p(mean, 90.0, 99.9, 5) == claims.within_p(
+        mean, mean.value - (99.9 - mean.value), 100.0, 5
+    )
+    j = BY_ID["K1"].judge(kim({("kim", "random"): 0.994}, n=900))
+    assert j.verdict == HOLDS and 0 < j.p < 0.05
+
+
 def test_disgust_in_table_3(monkeypatch):
     j = BY_ID["L8"].judge(None)
     assert j.verdict == FAILS and "+6 over Hua" in j.ours and "+0 over" in j.ours  # 75, 69, 75
@@ -512,7 +559,7 @@ def test_the_champion(monkeypatch):
 
 def test_parameters_of_a_and_of_a_and_b():
     j = BY_ID["M2"].judge(None)
-    assert j.verdict == FAILS and "2,720,647" in j.ours and "172 % vs VGG16" in j.ours
+    assert j.verdict == FAILS and "2,720,647" in j.ours and "178 % vs VGG16" in j.ours
     assert j.published == "18.5 % vs VGG16, 13.6 % vs VGG19" and "18.5 and 13.6 %" in j.why
 
 

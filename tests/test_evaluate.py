@@ -9,7 +9,7 @@ from fercompanion import evaluate
 from fercompanion.data import FER_CLASSES
 from fercompanion.doctor import EXPECTED_COUNTS
 from fercompanion.papers import METHODS, published, published_gains, published_recalls
-from fercompanion.tables import implied
+from fercompanion.tables import estimate_of, implied
 
 RNG = np.random.default_rng(0)
 
@@ -152,6 +152,37 @@ def test_the_interval_of_one_error_in_181():
     e = evaluate.exact_accuracy(180, 181)
     assert (e.value, e.low, e.high) == pytest.approx((99.4475, 96.96, 99.99), abs=0.005)
     assert evaluate.exact_accuracy(181, 181).high == 100
+    assert evaluate.exact_accuracy(0, 181).low == 0 and evaluate.exact_accuracy(0, 181).high > 1
+
+
+def test_exact_intervals_are_scipys_and_go_on_between_whole_numbers():
+    for right in (0, 3, 100, 180, 181):
+        own, theirs = evaluate.exact_accuracy(right, 181), binomtest(right, 181).proportion_ci(method="exact")
+        assert (own.low, own.high) == pytest.approx((100 * theirs.low, 100 * theirs.high))
+    lows = [evaluate.exact_accuracy(right, 116).low for right in (115, 115.5, 115.9, 116)]
+    assert lows == sorted(lows) and lows[0] < lows[-1]
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_the_variance_of_few_seeds_is_all_there(seeds):
+    """The mean of what is drawn scatters as the mean of so many seeds does, by its usual unbiased estimate."""
+    values = np.arange(seeds) ** 2
+    drawn = evaluate._shares(seeds, 200_000, np.random.default_rng(0)) @ values
+    assert drawn.mean() == pytest.approx(values.mean(), abs=0.02)
+    assert drawn.var() == pytest.approx(values.var(ddof=1) / seeds if seeds > 1 else 0, rel=0.02)
+
+
+def test_a_single_error_does_not_narrow_an_interval():
+    """A bootstrap over people could draw only the one."""
+    people = np.repeat(np.arange(116), 8)
+    hits = np.ones((1, len(people)), bool)
+    found = []
+    for wrong in range(5):
+        hits[0, 8 * np.arange(wrong)] = False
+        found.append(estimate_of(hits, people))
+    assert [e.low for e in found] == sorted([e.low for e in found], reverse=True)
+    assert found[1].value == pytest.approx(100 * 927 / 928) and found[0].high == 100 > found[1].high
+    assert evaluate.clustered_accuracy(hits, people).low > found[4].low  # which draws from four errors
 
 
 def test_pixel_nearest_against_a_loop(demo_ck):

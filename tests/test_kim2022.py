@@ -283,8 +283,9 @@ def test_occlusion_two_by_two():
     ("trained", "epoch"),
     [
         ((20, 60, 90), None),
-        ((90, 75, 85), None),  # not far enough
-        ((99, 40, 95), None),  # it came back
+        ((90, 75, 88), None),  # not far enough
+        ((99, 40, 97), None),  # it came back
+        ((100, 86, 83, 94, 96), 2),  # not all the way
         ((50, 99, 98, 45, 60), 4),
         ((99, 40, 99, 30), 4),  # the last time counts
     ],

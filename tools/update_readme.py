@@ -78,8 +78,8 @@ def dnnrl_line(plan: plans.Profile) -> str:
     alone, grey = 100 * tested["dnnrl"].hits("centre").mean(), 100 * floor[0].mean()
     side, width = "below" if alone < grey else "above", tested["dnnrl"].results[0].recipe.width
     return (
-        f"**DNNRL**'s loss is printed {gain:+.2f} points above the usual triplet loss. As printed it gives triplets in the wrong "
-        f"order no gradient; from random weights it ends at {alone:.1f} %, {side} the grey values themselves ({grey:.1f} %); beside "
+        f"**DNNRL**'s loss is printed {gain:+.2f} points above the usual triplet loss. With the sign of its own gradients "
+        f"(Eqs. 2-4) triplets in the wrong order have no gradient; from random weights it ends at {alone:.1f} %, {side} the grey values themselves ({grey:.1f} %); beside "
         f"cross-entropy the two losses differ by {signed(str(e.ours))} ({WIDTHS[width]}, {tested['dnnrl'].epochs} epochs, "
         f"{verdicts.count(e.runs, 'seed')})."
     )
@@ -135,8 +135,8 @@ def verdict_block(plan: plans.Profile) -> str:
         f"**{len(judged())} claims of the four papers**, judged by arithmetic or on the runs below:\n\n"
         + "\n".join(lines)
         + "\n\nRuns that are shorter or narrower than those of the profile `paper` (on FER2013 full width and 40 epochs) settle "
-        "nothing, by rule. With fewer than five pairs of runs a difference is decided only if it exceeds what they can resolve by "
-        "two points, and a level is not judged. What was printed and measured, and how each was tested, stands in "
+        "nothing, by rule. With fewer than five pairs of runs a difference of accuracies is decided only if it exceeds what they "
+        "can resolve by two points (a difference of differences by four), and nothing else is judged. What was printed and measured, and how each was tested, stands in "
         f"[notebook 10](notebooks/10_claims.ipynb) and [its table](figures/{plan.name}/claims.csv).\n\n"
         f"![One row a claim: its verdict, and the printed difference beside ours](figures/{plan.name}/claims.png)"
     )
@@ -166,7 +166,7 @@ def wild_block(plan: plans.Profile) -> str:
         below = [held.notes["wild"], *(unnamed(group) for group in groups)]
         if t := next((t for group in groups for t in group.values()), None):
             last = " (by stronger transforms: the last)" if groups[-1] else ""
-            copies = f"n = {len(t.labels):,} and {int(t.clean.sum()):,} without an exact copy in Training; 95 % intervals;"
+            copies = f"n = {len(t.labels):,} and {int(t.clean.sum()):,} without an exact copy in Training; 95 % intervals over images, of several seeds over seeds too;"
             below.insert(
                 0,
                 f"{copies} the epoch is selected on PublicTest{last}. Each difference is taken to the VGG19 of the same width "
@@ -337,8 +337,9 @@ def kim_block(plan: plans.Profile) -> str:
                 rows.append([f"{TITLES[arm]}, {title}{suffix}", paper, *split_cells(tested.get(arm))])
     head = ["Kim et al. on CK+, accuracy %", "paper", "ours, centre crop", "ours, TenCrop"]
     below = (
-        "95 % intervals from a bootstrap over people (if every frame is right, the exact binomial one with n = number of "
-        f"people); last epoch. {plan.notes['kim']}"
+        "95 % intervals from a bootstrap over people (if fewer than five people have a frame wrong, it would be too narrow: "
+        "the exact one of as many images as people; that of claim K1 is another, since it asks how other splits of the same people "
+        f"would come out); last epoch. {plan.notes['kim']}"
     )
     picture = f"![Each split under three protocols, beside the nearest pixels](figures/{plan.name}/kim-protocols.png)"
     return "\n".join([picture, "", *markdown([*head, "splits", "n of each", "epochs"], rows), "", below])
