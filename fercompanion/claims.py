@@ -215,10 +215,17 @@ def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Seq
     told = {"published": "; ".join(claimed) or "no number"}
     if missing:
         return not_run(archive, missing, effects=effects, lab=group == "lab", **told)
-    test = f"paired bootstrap over {'subjects' if group in ('lab', 'kim') else 'images and seeds'}"
+    test = "paired bootstrap over subjects"
+    if group not in ("lab", "kim"):
+        test = f"paired bootstrap over {images(max(e.runs for e in effects))}"
     if group == "kim" and effects[0].runs >= FEWEST:
         test = "corrected resampled t over splits"
     return conclude(effects, list(used.values()), test, VIEWS[group], **told)
+
+
+def images(seeds: int) -> str:
+    """What is drawn anew in the wild."""
+    return "seeds and images" if seeds > 1 else "images"
 
 
 def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: bool) -> Effect:
@@ -334,7 +341,7 @@ def interaction(archive: Archive) -> Judgement:
         return not_run(archive, missing, effects=[unmeasured(both - one - other)], **told)
     arms, halves = [archive.wild[a] for a in plans.FACTORIAL], tables.both_and_single(archive.wild)
     e = effect("interaction", *halves, arms[0].index, both - one - other, len(halves[0]), luck=2 * LUCK)
-    return conclude([e], arms, "2 × 2 factorial, paired bootstrap over images and seeds", **told)
+    return conclude([e], arms, f"2 × 2 factorial, paired bootstrap over {images(e.runs)}", **told)
 
 
 def lambda_sweep(archive: Archive) -> Judgement:
@@ -388,7 +395,7 @@ def hard_classes(archive: Archive) -> Judgement:
     groups = [gain[:, first.labels == classes.index(name)] for name in share]
     e = evaluate.contrast(groups, list(share.values()))
     e = Effect("gain of the three − gain of the two", claimed, e, normal_p(e), len(hits), luck=NONE)
-    return conclude([e], (first, other), "bootstrap over seeds and the images of each class", **told)
+    return conclude([e], (first, other), f"bootstrap over {images(e.runs)} of each class", **told)
 
 
 def wild_against_lab(archive: Archive) -> Judgement:

@@ -330,15 +330,29 @@ def corrected_t(differences: np.ndarray, n_train: int, n_test: int, confidence: 
     return Corrected(Estimate(mean, mean - half, mean + half), mean / error, p)
 
 
-def exact_accuracy(right: float, n: int, confidence: float = 0.95) -> Estimate:
+def effective_images(hits: np.ndarray, clusters: np.ndarray) -> float:
+    """How many independent images would know as much of the accuracy: fewer, the more errors share a cluster.
+
+    Parameters
+    ----------
+    hits : bool (S, n), not all alike; clusters (n,).
+    """
+    hit = hits.mean(0)
+    _, cluster = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(cluster, hit - hit.mean())
+    variance = (sums**2).sum() * len(sums) / max(1, len(sums) - 1) / len(hit) ** 2
+    return float(min(len(hit), hit.mean() * (1 - hit.mean()) / variance))
+
+
+def exact_accuracy(right: float, n: float, confidence: float = 0.95) -> Estimate:
     """Accuracy in per cent of `right` of `n` independent images with Clopper and Pearson's interval.
 
     Wider than Wilson's of `accuracy`; exact where hardly an image is wrong.
 
     Parameters
     ----------
-    right : a fraction, too: where images come in clusters, the share that is right times the `n` clusters, as if those of
-        a cluster were one image (Korn and Graubard 1998).
+    right, n : fractions, too, of images in clusters: n is what `effective_images` says, right its share (Korn and Graubard
+        1998).
     """
     from scipy.stats import beta
 

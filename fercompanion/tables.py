@@ -334,12 +334,14 @@ def estimate_of(hits: np.ndarray, clusters: np.ndarray | None = None) -> evaluat
     """Accuracy in per cent with its interval, mean over the seeds of hits, bool (S, n).
 
     Wilson's interval for one seed; a bootstrap over images and seeds for several, over clusters if given.  From fewer than
-    five clusters with an error it has too little to draw: then Clopper and Pearson's for as many images as clusters.
+    five clusters with an error it has too little to draw: then Clopper and Pearson's for as many images as they are worth,
+    and without any error for as many as clusters.
     """
     if clusters is not None:
         groups, wrong = (len(np.unique(c)) for c in (clusters, clusters[~hits.all(0)]))
         if wrong < 5:
-            return evaluate.exact_accuracy(groups * hits.mean(), groups)
+            worth = evaluate.effective_images(hits, clusters) if wrong else groups
+            return evaluate.exact_accuracy(worth * hits.mean(), worth)
         return evaluate.clustered_accuracy(hits, clusters)
     if len(hits) == 1:
         return evaluate.accuracy(hits[0])

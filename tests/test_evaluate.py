@@ -172,17 +172,29 @@ def test_the_variance_of_few_seeds_is_all_there(seeds):
     assert drawn.var() == pytest.approx(values.var(ddof=1) / seeds if seeds > 1 else 0, rel=0.02)
 
 
-def test_a_single_error_does_not_narrow_an_interval():
+def test_images_in_clusters_are_worth_as_many_as_their_errors_are_apart():
+    people = np.repeat(np.arange(100), 8)
+    apart, together = np.ones((2, 1, 800), bool)
+    apart[0, 8 * np.arange(40)] = False
+    together[0, :40] = False  # all of five people
+    assert evaluate.effective_images(apart, people) == 800
+    assert evaluate.effective_images(together, people) == pytest.approx(100, rel=0.02)
+
+
+def test_a_single_error_is_not_all_that_an_interval_knows_of():
     """A bootstrap over people could draw only the one."""
     people = np.repeat(np.arange(116), 8)
     hits = np.ones((1, len(people)), bool)
     found = []
-    for wrong in range(5):
+    for wrong in range(6):
         hits[0, 8 * np.arange(wrong)] = False
         found.append(estimate_of(hits, people))
-    assert [e.low for e in found] == sorted([e.low for e in found], reverse=True)
-    assert found[1].value == pytest.approx(100 * 927 / 928) and found[0].high == 100 > found[1].high
-    assert evaluate.clustered_accuracy(hits, people).low > found[4].low  # which draws from four errors
+    one = evaluate.exact_accuracy(927, 928)
+    assert found[1].value == one.value and found[1].low == pytest.approx(one.low, abs=0.01)
+    lows = [e.low for e in found[1:5]]
+    assert lows == sorted(lows, reverse=True) and found[5].low == pytest.approx(lows[-1], abs=0.1)
+    assert found[0] == evaluate.exact_accuracy(116, 116)
+    assert found[5] == evaluate.clustered_accuracy(hits, people)
 
 
 def test_pixel_nearest_against_a_loop(demo_ck):

@@ -21,6 +21,11 @@ from fercompanion.tables import TITLES, Tested
 README = Path(__file__).resolve().parents[1] / "README.md"
 PROFILE = plans.profile("paper")
 """Whose runs are shown; where it has none yet, those of the profile that it names instead."""
+FEW_WRONG = (
+    "(if fewer than five people have a frame wrong, the exact ones of so many independent frames as these are worth; if "
+    "none, of one a person)"
+)
+"""How `tables.estimate_of` makes the intervals of frames, after "from a bootstrap over people"."""
 WIDTHS = {1.0: "full width", 0.5: "half width", 0.25: "quarter width"}
 
 
@@ -265,7 +270,9 @@ def lab_block(plan: plans.Profile) -> str:
         "n",
         "epochs, folds",
     ]
-    below = "TenCrop, last epoch; 95 % intervals from a bootstrap over people. " + plan.notes["lab"]
+    below = (
+        f"TenCrop, last epoch; 95 % intervals from a bootstrap over people {FEW_WRONG}. {plan.notes['lab']}"
+    )
     return "\n".join([*markdown(head, rows), "", below])
 
 
@@ -337,9 +344,8 @@ def kim_block(plan: plans.Profile) -> str:
                 rows.append([f"{TITLES[arm]}, {title}{suffix}", paper, *split_cells(tested.get(arm))])
     head = ["Kim et al. on CK+, accuracy %", "paper", "ours, centre crop", "ours, TenCrop"]
     below = (
-        "95 % intervals from a bootstrap over people (if fewer than five people have a frame wrong, it would be too narrow: "
-        "the exact one of as many images as people; that of claim K1 is another, since it asks how other splits of the same people "
-        f"would come out); last epoch. {plan.notes['kim']}"
+        f"95 % intervals from a bootstrap over people {FEW_WRONG}; that of claim K1 "
+        f"asks how other splits of the same people would come out; last epoch. {plan.notes['kim']}"
     )
     picture = f"![Each split under three protocols, beside the nearest pixels](figures/{plan.name}/kim-protocols.png)"
     return "\n".join([picture, "", *markdown([*head, "splits", "n of each", "epochs"], rows), "", below])
