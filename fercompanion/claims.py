@@ -276,12 +276,13 @@ def kim_arms(archive: Archive, protocol: str, *arms: str, sound: bool = False) -
 
     Parameters
     ----------
-    sound : leave out runs that lost what they had learnt.
+    sound : leave out runs that lost what they had learnt, if there are others.
     """
-    groups = archive.kim_printed[protocol], archive.kim[protocol]
-    if sound:
-        groups = ({x: r for x, r in runs.items() if tables.fell_back(r) is None} for runs in groups)
-    return next(filter(None, (same_folds(runs, *arms) for runs in groups)), {})
+    for runs in (archive.kim_printed[protocol], archive.kim[protocol]):
+        kept = {x: r for x, r in runs.items() if not sound or tables.fell_back(r) is None}
+        if found := same_folds(kept, *arms) or same_folds(runs, *arms):
+            return found
+    return {}
 
 
 def same_folds(runs: dict[Run, Result], *arms: str) -> dict[str, Tested]:
@@ -468,7 +469,7 @@ def robust(archive: Archive) -> Judgement:
     if protocol is None:
         return not_run(archive, [a for a in arms if not kim_arms(archive, "random", a)] or arms)
     every = kim_arms(archive, protocol, *arms)
-    tested = kim_arms(archive, protocol, *arms, sound=True) or every
+    tested = kim_arms(archive, protocol, *arms, sound=True)
     hidden, clean = (tested[a] for a in arms)
     (seen, covered), (seen_clean, covered_clean) = (
         [t.hits(view).astype(int) for view in ("centre", "occluded")] for t in (hidden, clean)
