@@ -47,6 +47,7 @@ from .verdicts import (
     shown,
     unmeasured,
     within,
+    within_p,
 )
 
 VIEWS = dict.fromkeys(("wild", "lab", "liu"), "tencrop") | dict.fromkeys(("dnnrl", "joined", "kim"), "centre")
@@ -465,10 +466,10 @@ def robust(archive: Archive) -> Judgement:
     Folds on which one of the two lost what it had learnt are left out, if there are others.
     """
     arms, protocols = ("kim", "kim-no-occlusion"), ("subject", "sequence", "random")
-    protocol = next((p for p in protocols if kim_arms(archive, p, *arms)), None)
-    if protocol is None:
+    found = {p: t for p in protocols if (t := kim_arms(archive, p, *arms))}
+    if not found:
         return not_run(archive, [a for a in arms if not kim_arms(archive, "random", a)] or arms)
-    every = kim_arms(archive, protocol, *arms)
+    protocol, every = next(iter(found.items()))
     tested = kim_arms(archive, protocol, *arms, sound=True)
     hidden, clean = (tested[a] for a in arms)
     (seen, covered), (seen_clean, covered_clean) = (
@@ -513,13 +514,6 @@ def level(
     told = {"ours": ours, "needs": needs, "protocol": setting(t, view)} | told
     p = NONE if few else within_p(mean, low, high, len(values))
     return settled(Judgement(verdict, why, lacks=FEW * few, p=p, **told), [t])
-
-
-def within_p(mean: Estimate, low: float, high: float, runs: int) -> float:
-    """Two-sided p of a mean over runs against the nearer bound; at 100 % there is none.  Its interval is a t-interval."""
-    error = (mean.value - mean.low) / stats.t.ppf(0.975, runs - 1)
-    distance = min(mean.value - low, high - mean.value if high < 100 else np.inf)
-    return float(2 * stats.t.sf(abs(distance) / error, runs - 1)) if error > 0 else NONE
 
 
 def seed_level(t: Tested, low: float, high: float, claimed: str, **told) -> Judgement:

@@ -183,6 +183,13 @@ def within(e: Estimate, low: float, high: float) -> str:
     return FAILS if e.high < low or e.low > high else OPEN
 
 
+def within_p(mean: Estimate, low: float, high: float, runs: int) -> float:
+    """Two-sided p of a mean over runs against the nearer bound; at 100 % there is none.  Its interval is a t-interval."""
+    error = (mean.value - mean.low) / stats.t.ppf(0.975, runs - 1)
+    distance = min(mean.value - low, high - mean.value if high < 100 else np.inf)
+    return float(2 * stats.t.sf(abs(distance) / error, runs - 1)) if error > 0 else NONE
+
+
 def conclude(
     effects: list[Effect], tested: Sequence[Tested], test: str, view: str = "tencrop", **told
 ) -> Judgement:
@@ -194,14 +201,15 @@ def conclude(
     if verdict == FAILS:
         p = min(1.0, len(signs) * min(e.p for e in deciding if e.verdict == FAILS))
     few = verdict == OPEN and min(e.runs for e in deciding) < FEWEST
-    needs = ["five pairs of runs"] * few
-    times = max((e.times for e in deciding if e.verdict == OPEN and e.times > 1), default=0)
+    power, times = "", max((e.times for e in deciding if e.verdict == OPEN and e.times > 1), default=0)
     if verdict == OPEN and np.isinf(times):
-        needs.append("other images: splits of these overlap too much to show an effect of the printed size")
+        power = "other images: splits of these overlap too much to show an effect of the printed size"
     elif verdict == OPEN and times:
         many = f"{times:.1f}" if times < 10 else f"{times:.0f}"
-        needs.append(f"{many} times as many images or runs, to detect an effect of the printed size")
-    needs = ", and ".join(needs) or "more runs" * (verdict == OPEN)
+        power = f"{many} times as many images or runs, to detect an effect of the printed size"
+    needs = ", and ".join(filter(None, ["five pairs of runs" * few, power])) or "more runs" * (
+        verdict == OPEN
+    )
     official = tested[0].results[0].info["protocol"] == "official"  # there every pair of runs is a seed
     seeds = [e.runs for e in deciding] if official else [len(tables.common_seeds(*tested))]
     told = {"ours": shown(effects), "protocol": setting(tested[0], view, seeds)} | told
@@ -209,6 +217,7 @@ def conclude(
     return settled(
         Judgement(verdict, why, test=test, needs=needs, effects=tuple(effects), p=p, lacks=FEW * few, **told),
         tested,
+        power,
     )
 
 
@@ -225,13 +234,13 @@ def shown(effects: Sequence[Effect]) -> str:
     )
 
 
-def settled(judgement: Judgement, tested: Sequence[Tested]) -> Judgement:
-    """The judgement as it is, or not settled if the runs fall short of the papers'."""
+def settled(judgement: Judgement, tested: Sequence[Tested], power: str = "") -> Judgement:
+    """The judgement as it is, or not settled if the runs fall short of the papers'; `power` is what its interval asks for."""
     if not (lacks := shortfall(tested)):
         return judgement
     needs = "PROFILE=paper" + (" with ImageNet's weights for model B" if "random weights" in lacks else "")
-    if "printed size" in judgement.needs:
-        needs += f"; were its interval as wide: {judgement.needs.removeprefix('five pairs of runs, and ')}"
+    if power:
+        needs += f"; were its interval as wide: {power}"
     return replace(judgement, verdict=OPEN, why=f"{lacks}; {judgement.why}", needs=needs, p=NONE, lacks=SHORT)
 
 
