@@ -72,16 +72,19 @@ reproduce: $(INSTALLED) ## train what is missing, run all notebooks: make reprod
 figures: $(INSTALLED) ## redraw tables and figures from results/, without ever training (PROFILE)
 	@FERCOMPANION_NO_TRAINING=1 $(RUN) --profile $(PROFILE) $(ARGS)
 
-# Unit tests and notebooks share the cores: threads of one would spin while the other's work.
+# Three at a time share the cores: threads of one would spin while the others work.
+NBVAL = $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300
 test: $(INSTALLED) ## lint, unit tests, and all notebooks under nbval
 	@start=$$(date +%s); failed=; mkdir -p build; \
 	{ $(BIN)/ruff check && $(BIN)/ruff format --check; } || failed="$$failed ruff"; \
 	$(BIN)/python -m fercompanion sweep --profile demo || failed="$$failed sweep"; \
 	export OMP_NUM_THREADS=1; \
-	echo "unit tests beside the notebooks, into build/unit-tests.txt"; \
-	$(BIN)/python -m pytest tests > build/unit-tests.txt 2>&1 & unit=$$!; trap 'kill $$unit; exit 130' INT; \
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks/*.ipynb \
-	  || failed="$$failed notebooks"; \
+	echo "unit tests and notebooks, three at a time, into build/unit-tests.txt, siblings.txt and here"; \
+	$(BIN)/python -m pytest tests > build/unit-tests.txt 2>&1 & unit=$$!; \
+	$(NBVAL) notebooks/0[89]*.ipynb notebooks/1*.ipynb > build/siblings.txt 2>&1 & siblings=$$!; \
+	trap 'kill $$unit $$siblings; exit 130' INT; \
+	$(NBVAL) notebooks/0[0-7]*.ipynb || failed="$$failed notebooks"; \
+	wait $$siblings || failed="$$failed siblings"; cat build/siblings.txt; \
 	wait $$unit || failed="$$failed pytest"; cat build/unit-tests.txt; \
 	echo "make test: $${failed:+FAILED:}$${failed:-all passed}, $$(($$(date +%s) - start)) s"; \
 	test -z "$$failed"

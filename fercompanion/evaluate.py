@@ -240,8 +240,9 @@ def implied_accuracy(recall_percent: np.ndarray, counts: np.ndarray) -> Estimate
         low and high are the bounds if every recall was rounded by up to half a per cent.
     """
     share = counts / counts.sum()
-    value = float(np.asarray(recall_percent, float) @ share)
-    return Estimate(value, max(0.0, value - 0.5), min(100.0, value + 0.5))
+    recall = np.asarray(recall_percent, float)
+    low, high = np.maximum(recall - 0.5, 0), np.minimum(recall + 0.5, 100)
+    return Estimate(*(float(r @ share) for r in (recall, low, high)))
 
 
 NEIGHBOURS = tuple(range(1, 52, 2))

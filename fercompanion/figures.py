@@ -289,12 +289,19 @@ def layers(model):
 
 
 def curves(tested: dict[str, Tested], part: str, ylabel: str):
-    """Fig. 9: accuracy against epochs, a line an arm."""
+    """Fig. 9: accuracy against epochs, a line an arm.
+
+    Right of the last epoch a bar an arm from its lowest seed or fold to its highest, since bands of many arms are one
+    grey.
+    """
     figure, ax = plt.subplots(figsize=(6.2 if len(tested) > 4 else 4.8, 3.0))
-    few = max(len(r.history["epoch"]) for t in tested.values() for r in t.results) <= 12
-    for arm, t in tested.items():
-        marks = {"ms": 3.5} if few else {"marker": None}
-        _learning_curve(ax, t, part, label=TITLES[arm], **arm_style(arm) | marks)
+    length = max(len(r.history["epoch"]) for t in tested.values() for r in t.results)
+    for place, (arm, t) in enumerate(tested.items(), 1):
+        style = arm_style(arm) | ({"ms": 3.5} if length <= 12 else {"marker": None})
+        _learning_curve(ax, t, part, band=False, label=TITLES[arm], **style)
+        if len(t.results) > 1:
+            ends = [r.history[f"{part}_accuracy"][-1] for r in t.results]
+            ax.vlines(length * (1 + 0.02 * place), min(ends), max(ends), color=style["color"], lw=2)
     ax.set(ylabel=ylabel)
     if len(tested) > 4:
         figure.legend(loc="outside right center")
@@ -324,14 +331,14 @@ def lengths(groups: Sequence[dict[str, Tested]]):
     return figure
 
 
-def _learning_curve(ax, t: Tested, part: str, **style) -> None:
-    """An arm's accuracy against epochs: mean over seeds or folds, and from lowest to highest of them a pale band.
+def _learning_curve(ax, t: Tested, part: str, band: bool = True, **style) -> None:
+    """An arm's accuracy against epochs: mean over seeds or folds, and from lowest to highest of them a pale `band`.
 
     Runs that lose patience differ in length; the mean goes as far as all of them train, or it would leap.
     """
     lines = [pd.Series(r.history[f"{part}_accuracy"], r.history["epoch"]) for r in t.results]
     each = pd.concat(lines, axis=1)
-    if len(lines) > 1:
+    if band and len(lines) > 1:
         ax.fill_between(
             each.index, each.min(axis=1), each.max(axis=1), color=style["color"], alpha=0.12, lw=0
         )
@@ -350,8 +357,8 @@ def embeddings(
     points : arm -> float (n, 2).
     titles : arm -> title of its panel.
     """
-    figure, axes = plt.subplots(1, len(points), figsize=(2.7 * len(points), 3.1), squeeze=False)
-    size = float(np.clip(6000 / len(labels), 2, 14))
+    figure, axes = plt.subplots(1, len(points), figsize=(3.2 * len(points), 3.5), squeeze=False)
+    size = float(np.clip(9000 / len(labels), 3, 14))
     n = np.bincount(labels, minlength=len(classes))
     for ax, (arm, xy) in zip(axes[0], points.items(), strict=True):
         for k, name in enumerate(classes):
@@ -518,7 +525,7 @@ def _arrow(ax, start, end) -> None:
 
 
 def exponential_loss(alpha: float = 0.2):
-    """DNNRL's Fig. 3: the loss of a triplet against its relative distance D, and beside it the size of its gradient."""
+    """DNNRL's Fig. 3: the loss of a triplet against its relative distance D, and beside it its slope dL/dD."""
     table = exponential_slopes(np.linspace(-4, 4, 401).round(9), alpha)
     figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.7), sharex=True)
     styles = (
@@ -529,14 +536,15 @@ def exponential_loss(alpha: float = 0.2):
     for name, line, colour in styles:
         slope = table[name, "slope"].where(table[name, "slope"].diff().abs() < 0.1)  # a gap where it jumps
         axes[0].plot(table.index, table[name, "loss"], line, color=colour, label=name)
-        axes[1].plot(table.index, slope.abs(), line, color=colour, label=name)
-    for ax, label in zip(axes, ("loss of a triplet", "size of its gradient, |dL/dD|"), strict=True):
+        axes[1].plot(table.index, slope, line, color=colour, label=name)
+    for ax, label in zip(axes, ("loss of a triplet", "its slope dL/dD"), strict=True):
         ax.axvspan(-4, 0, color="0.93", lw=0)
         ax.set(xlabel="relative distance D = d²(a, n) − d²(a, p)", ylabel=label, xlim=(-4, 4))
     axes[0].set_ylim(0, None)
-    axes[1].set_ylim(-0.015, None)
+    axes[1].axhline(0, color="0.6", lw=0.6, zorder=0)
     axes[0].text(-3.9, 0.03, "violated:\nnegative nearer", fontsize=8, color="0.3", va="bottom")
     axes[1].text(-3.9, 0.01, "violated: no gradient", fontsize=8, color="#0072B2", va="bottom")
+    axes[1].text(3.9, 0.12, "above 0: moves D the wrong way", fontsize=8, color="#555555", ha="right")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
@@ -789,14 +797,16 @@ def _strips(ax, group: int, splits: pd.DataFrame, networks: Sequence[str], rng, 
 def occlusion(table: pd.DataFrame):
     """`tables.kim_occlusion`: what hiding parts of the test faces costs networks that did and did not train on such.
 
-    One panel a protocol, two lines from clean to occluded test faces; bars are the table's intervals.
+    One panel a protocol, three in a row, two lines from clean to occluded test faces; bars are the table's intervals.
     """
     titles = table.index.unique(0)
-    figure, axes = plt.subplots(
-        1, len(titles), figsize=(2.1 * len(titles) + 0.6, 3.1), sharey=True, squeeze=False
-    )
+    rows, columns = -(-len(titles) // 3), min(len(titles), 3)
+    size = (2.5 * columns + 0.6, 2.4 * rows + 0.7)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
     views = ["tested on clean faces", "tested on occluded faces"]
-    for ax, title in zip(axes[0], titles, strict=True):
+    for ax in axes.flat[len(titles) :]:
+        ax.set_axis_off()
+    for ax, title in zip(axes.flat, titles, strict=False):
         own = table.loc[title]
         for number, name in enumerate(("clean faces", "occluded faces")):
             e = own.loc[name, views]
@@ -814,7 +824,7 @@ def occlusion(table: pd.DataFrame):
             )
         splits = int(own["splits"].iloc[0])
         ax.set(xticks=[0, 1], xticklabels=["clean", "occluded"], xlim=(-0.35, 1.35))
-        ax.set_title(fill(title, 24), fontsize=8)
+        ax.set_title(fill(title, 30), fontsize=9)
         ax.text(
             0.03,
             0.03,
@@ -823,8 +833,9 @@ def occlusion(table: pd.DataFrame):
             fontsize=7,
             color="0.35",
         )
-    axes[0, 0].set_ylabel("accuracy, %")
-    figure.supxlabel("test faces", fontsize=8)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy, %")
+    figure.supxlabel("test faces", fontsize=9)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
@@ -878,8 +889,9 @@ def claims(judgements):
     ax.minorticks_off()
     ax.axvspan(-4, 4, fc="0.965", lw=0, zorder=0)
     ax.set_xlabel(
-        "first minus second, percentage points; even within ±4 (grey), logarithmic beyond\n"
-        "several lines: in the order of the words; not drawn: levels, arithmetic"
+        "first minus second, percentage points; linear within ±4 (grey), logarithmic beyond\n"
+        "several lines: in the order of the words (L12: another face's mask, the mean mask; K3: softmax, triplet)\n"
+        "not drawn: levels, arithmetic"
     )
     left.set(xlim=(-1, 1), ylim=(n - 0.4, -0.6))
     left.set_xticks([])
@@ -888,14 +900,20 @@ def claims(judgements):
         panel.tick_params(axis="y", length=0, labelsize=8)
         panel.spines[["left", "bottom"]].set_visible(panel is ax)
     ax.spines["left"].set_visible(False)
+    there = {j.verdict for j in judgements}
     handles = [
         plt.Line2D([], [], ls="", marker=m, ms=7, mfc=c, mec="#555555" if c == "white" else c, label=v)
         for v, (m, c) in VERDICT_MARKS.items()
+        if v in there
     ]
-    marker, colour = VERDICT_MARKS["not settled"]
-    hollow = {"marker": marker, "ms": 6, "mfc": "white", "mec": colour, "mew": 1.3}
-    handles.insert(3, plt.Line2D([], [], ls="", label=f"not settled: {SHORT}", **hollow))
     handles.append(plt.Line2D([], [], ls="", marker="|", ms=8, mew=1.8, color="black", label="printed"))
     handles.append(plt.Line2D([], [], marker="o", ms=4, color="0.4", label="ours, 95 %"))
+    if any(j.lacks == SHORT for j in judgements):
+        marker, colour = VERDICT_MARKS["not settled"]
+        hollow = {"marker": marker, "ms": 6, "mfc": "white", "mec": colour, "mew": 1.3}
+        handles.append(plt.Line2D([], [], ls="", label=f"not settled: {SHORT}", **hollow))
+        handles.append(
+            plt.Line2D([], [], marker="o", ms=4, mfc="white", color="0.4", lw=0.9, label=f"ours, {SHORT}")
+        )
     figure.legend(handles=handles, loc="outside upper center", ncols=4, columnspacing=1.1, handletextpad=0.4)
     return figure

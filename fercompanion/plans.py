@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from .data import DataError, data_title
 from .recipes import MILD, OURS, PAPER, PAPER_CK, STRONG, Recipe, arm
-from .runs import Run, find_all, folds
+from .runs import Result, Run, find_all, folds
 from .siblings import ARMS as SIBLING_ARMS
 from .siblings import DNNRL, IMAGENET, KIM, sibling_arm
 
@@ -121,6 +121,8 @@ _SYNTHETIC = (
     "Synthetic demo faces, {}-width networks, {} epochs, one seed: shows that everything works, says nothing about "
     "real faces."
 )
+WIDTHS = {0.125: "an eighth of the width", 0.25: "quarter width", 0.5: "half width", 1.0: "full width"}
+"""Factor on the channels of the convolutions, as captions say it."""
 _SIBLINGS = ("dnnrl", "liu", "kim")
 
 # A network that is a quarter as wide has a sixteenth of the multiplications; standardised images help it.
@@ -226,6 +228,7 @@ PROFILES = {
                     "liu-a-relu",
                 ),
                 kim_folds=2,
+                kim_first={"sequence": 1, "subject": 1},
             ),
         ),
         Profile(
@@ -436,6 +439,15 @@ def all_runs(plan: Profile) -> list[Run]:
     )
     later = [run for group in (strong, wild, dnnrl, liu, lab, kim, literal) for run in group if run.seed > 0]
     return first + later + literal_lab_runs(plan)
+
+
+def trained(plan: Profile, results: Iterable[Result]) -> str:
+    """How the networks of a figure were trained, for its caption: "Half width, 12 epochs."."""
+    recipes = [r.recipe for r in results]
+    widths = [WIDTHS.get(w, f"{w:g} of the width") for w in sorted({r.width for r in recipes})]
+    epochs = sorted({r.epochs for r in recipes})
+    said = f"{' and '.join(widths)}, {' and '.join(map(str, epochs))} epochs.".capitalize()
+    return said + " Synthetic faces: says nothing about real ones." * plan.wild.startswith("demo")
 
 
 def drawn(run: Run) -> bool:

@@ -80,7 +80,7 @@ class Recipe:
     lr: float = _from(1e-3, "Table 1")
     warmup_epochs: int = _from(20, "Sect. 4.2")
     warmup_lr: float = _from(1e-4, "Sect. 4.2; constant")
-    schedule: str = _from("step", "Table 1 (decay 0.8); cosine = from lr to 0; constant")
+    schedule: str = _from("step", "Table 1 (decay 0.8); cosine = from lr to 0; or constant")
     decay: float = _from(0.8, "Table 1")
     decay_from: int = _from(80, "assumed; the last epoch of the full rate is decay_from + decay_every - 1")
     decay_every: int = _from(5, "assumed")
@@ -245,7 +245,7 @@ def arm(base: Recipe, name: str, **changes) -> Recipe:
 def sources(
     recipe: Recipe, printed: Recipe | None = None, where: dict[str, str] | None = None
 ) -> list[tuple[str, object, str]]:
-    """(field, value, where it comes from) of every field that matters; what differs from the paper's says so.
+    """(field, value, where it comes from) of every field that matters; what differs from the printed recipe says so.
 
     Parameters
     ----------
@@ -259,5 +259,5 @@ def sources(
         if foreign and value == paper:
             continue  # a field of another paper
         source = f.metadata["source"] if where is None else where.get(f.name, "not in the paper")
-        rows.append((f.name, value, source if value == paper else f"ours (paper: {paper}; {source})"))
+        rows.append((f.name, value, source if value == paper else f"ours instead of {paper} ({source})"))
     return rows

@@ -476,7 +476,7 @@ def implied(item: str, classes: tuple[str, ...], counts: dict[str, int]) -> pd.D
 
 
 def provenance(results: dict[Run, Result]) -> pd.DataFrame:
-    """One line a recipe and protocol: data hash, versions, machine, commit, time."""
+    """One line a recipe and protocol: data hash, versions, machine, commit ("+changes": of files not committed), time."""
     rows = []
     for run, result in results.items():
         i = result.info
@@ -673,7 +673,7 @@ def kim_table2(
     Parameters
     ----------
     null : `nearest_pixels`, for the last row: mean over splits, and the range of 95 % of them.
-    whole : runs of the proposed network by the printed recipe, for a row of their own.
+    whole : runs by the printed recipe, for rows of their own below those of the same network.
     """
     printed = {r["method"]: r["value"] for r in published("Kim2022") if r["metric"] == "accuracy_percent"}
     in_table = {r["method"] for r in published("Kim2022", "Table 2")}
@@ -681,11 +681,13 @@ def kim_table2(
     lead = next(r["value"] for r in published("Kim2022") if r["method"].startswith("ViT+SE"))
     value = f"({float(printed[methods[-1]]) + float(lead):.2f}, from {lead})"
     rows = [{"method": "ViT+SE [12]", "paper": value}]
-    for method, of in [(m, results) for m in methods] + [(methods[-1], whole)] * bool(whole):
+    for method, of in product(methods, (results, whole or {})):
         arm = KIM_METHODS.get(method)
-        row = {"method": TITLES.get(arm, method) + PRINTED * (of is whole)}
+        row = {"method": TITLES.get(arm, method) + PRINTED * (of is not results)}
         row["paper"] = printed[method] if method in in_table else f"({printed[method]}, from 0.48)"
         own = {p: list(_kim_runs(of, arm, p).values()) for p in PROTOCOL_TITLES}
+        if of is not results and not any(own.values()):
+            continue
         for protocol, title in PROTOCOL_TITLES.items():
             row[title] = _kim_accuracy(own[protocol], "centre") if arm else ""
         if any(own.values()):

@@ -240,7 +240,7 @@ def settled(judgement: Judgement, tested: Sequence[Tested], power: str = "") -> 
         return judgement
     needs = "PROFILE=paper" + (" with ImageNet's weights for model B" if "random weights" in lacks else "")
     if power:
-        needs += f"; were its interval as wide: {power}"
+        needs += f"; if their interval comes out as wide, {power}"
     return replace(judgement, verdict=OPEN, why=f"{lacks}; {judgement.why}", needs=needs, p=NONE, lacks=SHORT)
 
 

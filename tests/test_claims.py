@@ -559,7 +559,7 @@ def test_the_champion(monkeypatch):
 
 def test_parameters_of_a_and_of_a_and_b():
     j = BY_ID["M2"].judge(None)
-    assert j.verdict == FAILS and "2,720,647" in j.ours and "178 % vs VGG16" in j.ours
+    assert j.verdict == FAILS and "25,260,494" in j.ours and "172 % vs VGG16" in j.ours
     assert j.published == "18.5 % vs VGG16, 13.6 % vs VGG19" and "18.5 and 13.6 %" in j.why
 
 

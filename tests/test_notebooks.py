@@ -4,9 +4,13 @@ import ast
 import re
 
 import nbformat
+import numpy as np
 import pytest
 
-from fercompanion.runs import ROOT
+from fercompanion import explain, plans, tables
+from fercompanion.data import FER_CLASSES
+from fercompanion.embed import triplet_distances
+from fercompanion.runs import ROOT, find_all
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 DEFAULTS = {"profile": "demo", "network": "demo", "root": "", "photo": ""}
@@ -34,3 +38,35 @@ def test_the_readme_names_every_notebook_and_real_minutes():
     text = (ROOT / "README.md").read_text()
     assert all(path.name in text or path.stem.startswith("00") for path in NOTEBOOKS)
     assert "_MINUTES" not in text
+
+
+def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
+    """Sentences without a number beside them: notebooks 04, 05, 07 and 08."""
+    monkeypatch.delenv("FERCOMPANION_RESULTS")
+    wild, seed0 = plans.profile("paper"), {}
+    for run, result in find_all(plans.wild_runs(wild, plans.FACTORIAL), "paper").items():
+        seed0.setdefault(plans.arm_of(run), result)
+    lkrnet = tables.confusion_mean(
+        tables.by_arm(find_all(plans.wild_runs(wild, ("lkrnet",)), "paper"))["lkrnet"]
+    )
+    share = lkrnet / lkrnet.sum(1, keepdims=True)
+    for true, taken in (("disgust", "anger"), ("sadness", "neutral"), ("fear", "sadness")):
+        assert share[FER_CLASSES.index(true), FER_CLASSES.index(taken)] > 1 / 8
+    heat = {arm: explain.cam_summary(r, None, None) for arm, r in seed0.items() if arm in ("vgg19", "lkrnet")}
+    both = np.isfinite(heat["vgg19"].mass) & np.isfinite(heat["lkrnet"].mass)
+    mean = {arm: s.mass[both].mean() for arm, s in heat.items()}
+    assert heat["vgg19"].uniform + 0.1 < mean["lkrnet"] < mean["vgg19"]
+
+    cpu = plans.profile("paper-cpu")
+    violated = {
+        plans.arm_of(run): (triplet_distances(r) <= 0).mean()
+        for run, r in find_all(plans.dnnrl_runs(cpu), "paper-cpu").items()
+        if plans.arm_of(run) != "alexnet"
+    }
+    assert 0.45 < violated.pop("dnnrl") < 0.55 and max(violated.values()) < 0.45
+    liu = tables.by_arm(find_all(plans.liu_runs(cpu), "paper-cpu"))
+    ratio = {arm: t.results[0].info["embedding"]["ratio"] for arm, t in liu.items()}
+    assert ratio["liu-a"] < ratio["liu-a-no-center"]
+    accuracy = {arm: [t.hits(view).mean() for view in ("centre", "tencrop")] for arm, t in liu.items()}
+    assert accuracy["liu-a"][1] < accuracy["liu-a-no-center"][1]
+    assert accuracy["liu-b"][0] < accuracy["liu-b-48"][0] and accuracy["liu-b"][1] > accuracy["liu-b-48"][1]

@@ -105,7 +105,7 @@ def test_every_field_has_a_source(recipe):
 
 def test_sources_say_what_is_not_the_papers():
     ours = {name: source for name, _, source in sources(OURS)}
-    assert ours["lr"].startswith("ours (paper: 0.001") and ours["epochs"].startswith("ours")
+    assert ours["lr"].startswith("ours instead of 0.001 (Table 1") and ours["epochs"].startswith("ours")
     assert not ours["crop"].startswith("ours")
     assert not any(source.startswith("ours") for _, _, source in sources(PAPER))
 

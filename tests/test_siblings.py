@@ -59,7 +59,8 @@ def test_sources_say_what_a_profile_changes():
     recipe = sibling_arm("kim", "kim", "demo", epochs=4, standardise=True)
     rows = {name: source for name, _, source in sources(recipe, KIM, SOURCES["kim"])}
     assert (
-        rows["epochs"].startswith("ours (paper: 100; Sect. 2.3") and "not in the paper" in rows["standardise"]
+        rows["epochs"].startswith("ours instead of 100 (Sect. 2.3")
+        and "not in the paper" in rows["standardise"]
     )
     assert not rows["crop"].startswith("ours")
 

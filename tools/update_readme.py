@@ -22,8 +22,8 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 PROFILE = plans.profile("paper")
 """Whose runs are shown; where it has none yet, those of the profile that it names instead."""
 FEW_WRONG = (
-    "(if fewer than five people have a frame wrong, the exact ones of so many independent frames as these are worth; if "
-    "none, of one a person)"
+    "(where fewer than five people have a frame wrong an exact binomial one, for the number of independent frames that "
+    "are worth as much; where nobody has, for one frame a person)"
 )
 """How `tables.estimate_of` makes the intervals of frames, after "from a bootstrap over people"."""
 WIDTHS = {1.0: "full width", 0.5: "half width", 0.25: "quarter width"}
@@ -348,6 +348,7 @@ def kim_block(plan: plans.Profile) -> str:
         f"asks how other splits of the same people would come out; last epoch. {plan.notes['kim']}"
     )
     picture = f"![Each split under three protocols, beside the nearest pixels](figures/{plan.name}/kim-protocols.png)"
+    picture += "\n\nHollow: a shortened recipe, where the printed one was run too."
     return "\n".join([picture, "", *markdown([*head, "splits", "n of each", "epochs"], rows), "", below])
 
 

@@ -47,7 +47,7 @@ class ModelA(nn.Module):
 
     Printed are the flows (2 convolutions and 6 separable ones; 4 x 3 separable ones; 2 separable ones and one
     convolution), the 6 x 6 x 256 maps between them on 48 x 48 images, and the total.  The other channels are
-    assumed: doubling after each pool, and Xception's 512 and 1024 at the exit.
+    assumed: doubling after each pool and at the exit, 512 and 1024.
 
     Parameters
     ----------
