@@ -169,8 +169,12 @@ def train(options) -> int:
     folds = (options.fold - 1, options.folds) if protocol != "official" else (0, 1)
     if not 0 <= folds[0] < folds[1]:
         raise DataError(f"--fold {options.fold}: expected 1 to {options.folds}")
+    if options.seed < 0:
+        raise DataError(f"--seed {options.seed}: expected 0 or more")
     run = runs.Run(recipe, options.data, protocol, *folds, options.seed)
     result = runs.find(run, options.profile)
+    if result is None and runs.is_set("FERCOMPANION_NO_TRAINING"):
+        raise DataError(f"{run} is not archived, and FERCOMPANION_NO_TRAINING forbids training; unset it")
     if result is None:
         result = runs.train_run(run, options.profile, options.root, recipe.name)
     else:
@@ -207,7 +211,8 @@ def chosen_recipe(options):
         recipe = next(r for r in plan.recipes(paper) if r.arm == options.arm)
     else:
         raise DataError(
-            f"there is no recipe {options.recipe!r} for {options.arm}; the recipes are {', '.join(SIBLING_PLANS)}"
+            f"there is no recipe {options.recipe!r} for {options.arm}; the recipes are {', '.join(SIBLING_PLANS)}, and "
+            f"sweep --profile paper --only {options.arm} trains what that profile holds"
         )
     return changed(recipe, options.set, f"{named}-{options.arm}") if options.set else recipe
 
@@ -246,7 +251,7 @@ def sweep(options) -> int:
     print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(archived)} archived")
     forbidden = runs.is_set("FERCOMPANION_NO_TRAINING")
     if not (options.dry_run or forbidden):
-        missing = runs.possible(missing, options.root)
+        missing = runs.possible(missing, plan.name, options.root)
     expected = {}
     if options.estimate and missing and not forbidden:
         try:
@@ -266,7 +271,7 @@ def sweep(options) -> int:
         workers = runs.side_by_side(len(missing), options.workers)
         at_a_time = f", {workers} at a time" * (workers > 1)
         # What runs gain that share a GPU, or a core, is not known.
-        cores = 1 if torch.cuda.is_available() else min(workers, torch.get_num_threads())
+        cores = min(workers, torch.cuda.device_count() or torch.get_num_threads())
         in_all = spoken(sum(expected.values()) / cores)
         print(f"about {in_all} on this machine{at_a_time}; landmarks and SRGAN come on top", flush=True)
     if options.dry_run:

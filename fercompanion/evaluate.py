@@ -336,13 +336,15 @@ def effective_images(hits: np.ndarray, clusters: np.ndarray) -> float:
 
     Parameters
     ----------
-    hits : bool (S, n), not all alike; clusters (n,).
+    hits : bool (S, n); clusters (n,).
     """
     hit = hits.mean(0)
     _, cluster = np.unique(clusters, return_inverse=True)
     sums = np.bincount(cluster, hit - hit.mean())
     variance = (sums**2).sum() * len(sums) / max(1, len(sums) - 1) / len(hit) ** 2
-    return float(min(len(hit), hit.mean() * (1 - hit.mean()) / variance))
+    return (
+        float(min(len(hit), hit.mean() * (1 - hit.mean()) / variance)) if variance > 0 else float(len(sums))
+    )
 
 
 def exact_accuracy(right: float, n: float, confidence: float = 0.95) -> Estimate:

@@ -71,8 +71,18 @@ def grad_cam(
     -------
     cams : float32 (n, s, s) in 0-1, one heat map a centre crop of side s = ``recipe.crop``.
     predicted : int64 (n,)
+
+    Raises
+    ------
+    DataError
+        The recipe enlarges or pads the faces: the maps would not lie on them.
     """
     from pytorch_grad_cam import GradCAM
+
+    if {recipe.size, recipe.canvas} != {side := faces.images.shape[-1]}:
+        raise DataError(
+            f"size={recipe.size}, canvas={recipe.canvas}: heat maps need faces as they are, {side} pixels"
+        )
 
     masks = (
         None

@@ -115,7 +115,13 @@ def find_landmarks(
         known.update(_read(file))
     todo = _first_of_each(digests, known)
     if len(todo):
-        _write(path, known)  # a folder that cannot be written is found out now, and not after 4,096 faces
+        try:  # a folder that cannot be written is found out now, and not after 4,096 faces
+            _write(path, known)
+        except OSError as error:
+            said = f"the landmarks cannot be kept there ({error.strerror or error})"
+            raise DataError(
+                f"{path}: {said}; set FERCOMPANION_CACHE to a folder that can be written"
+            ) from None
         mtcnn = _mtcnn()
         with tqdm(total=len(todo), desc=f"MTCNN on {faces.name}", unit="face", mininterval=1.0) as bar:
             for start in range(0, len(todo), 4096):

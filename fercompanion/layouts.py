@@ -307,8 +307,8 @@ def read_fer_folders(folder: Path, classes: tuple[str, ...]) -> dict:
     found = []
     for outer in split_folders:
         for label, path in _class_files(outer, classes):
-            prefix = path.name.split("_")[0]
-            split = prefix if prefix in SPLITS else SPLIT_FOLDERS[outer.name.lower()]
+            own = {s.lower(): s for s in SPLITS}.get(path.name.split("_")[0].lower())
+            split = own or SPLIT_FOLDERS[outer.name.lower()]
             if split is None:
                 raise _error(
                     path,
@@ -452,7 +452,8 @@ def read_ck_original(
     Raises
     ------
     DataError
-        If a label file or a frame is missing, unreadable or has no class.
+        If a label file or a frame is missing, unreadable or has no class, or if the frame that a label file is named
+        after, the sequence's last, is not there.
     """
     images_folder = _ck_images(folder)
     label_folder = next((p for p in _subfolders(folder, ("emotion", "emotion_labels"))), None)
@@ -466,7 +467,7 @@ def read_ck_original(
     found = []
     taken: dict[str, Path] = {}
     for text_file in sorted(label_folder.glob("*/*/[!.]*_emotion.txt")):
-        match = re.match(r"(S\d+)_(\d+)_\d+_emotion\.txt$", text_file.name)
+        match = re.match(r"(S\d+)_(\d+)_(\d+)_emotion\.txt$", text_file.name)
         if not match:
             raise _error(text_file, "the file name is not of the form S005_001_00000011_emotion.txt", AGAIN)
         sequence = f"{match[1]}_{match[2]}"
@@ -479,7 +480,12 @@ def read_ck_original(
         taken[sequence] = text_file
         label = classes.index(_ck_emotion(text_file))
         frame_folder = images_folder / match[1] / match[2]
+        # "S005_001_00000011 copy.png" is no frame.
         frames = _image_files(frame_folder) if frame_folder.is_dir() else []
+        frames = [p for p in frames if re.fullmatch(rf"{sequence}_\d+", p.stem)]
+        frames = [p for p in frames if p.stem <= f"{sequence}_{match[3]}"]
+        if frames and frames[-1].stem != f"{sequence}_{match[3]}":
+            raise _error(frame_folder, f"there is no frame {match[3]}, which {text_file.name} labels", AGAIN)
         if len(frames) < 3:
             raise _error(frame_folder, f"the labelled sequence has {len(frames)} frames, fewer than 3", AGAIN)
         found += [(path, label, match[1], sequence) for path in frames[-3:]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,7 @@ KEPT = ("history.csv", "predictions.npz", "run.json")
 def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: int = LIMIT) -> list[Path]:
     """Add finished runs to ``<profile>-001.tar``, ``-002.tar``, ... in `folder`; packed ones are passed over.
 
-    ``tar xf`` in the repository's root puts them where `runs.find` looks.  A pack is replaced in one step, so that
+    A run that lacks one of its files is named and left out; one that is trained anew stays packed as it was.  ``tar xf`` in the repository's root puts them where `runs.find` looks.  A pack is replaced in one step, so that
     it is whole whenever the work is cut off.
 
     Parameters
@@ -49,6 +50,9 @@ def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: in
         if where in packed or find(run, profile) is None:
             continue
         files = [results_folder(profile) / run.where / kept for kept in KEPT]
+        if lacking := [f.name for f in files if not f.is_file()]:
+            print(f"{run}: not packed, it lacks {', '.join(lacking)}", file=sys.stderr)
+            continue
         more = (*DRAWN, *["embedding.npy"] * drawn(run))
         files += [f for name in more if (f := files[0].with_name(name)).is_file()]
         # Two headers and the filling of the last block a file, and of the last record of all.

@@ -90,6 +90,10 @@ def read_photo(path: str | Path) -> Image.Image:
             photo = photo.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: this is a folder; name the images in it") from None
+    except PermissionError:
+        raise DataError(f"{path}: it may not be read; change its permissions, or copy it") from None
     except Exception as error:  # damaged bytes make Pillow's readers raise whatever they stumble over
         raise DataError(f"{path}: not a readable image ({error}); save it as JPEG or PNG") from None
     return photo

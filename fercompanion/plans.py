@@ -268,7 +268,7 @@ PROFILES = {
                 kim_first={"random": 5, "sequence": 2, "subject": 2},
                 kim_printed={
                     "kim": {"random": 5, "sequence": 1, "subject": 5},
-                    "kim-no-occlusion": {"subject": 2},
+                    "kim-no-occlusion": {"subject": 3},
                     "kim-softmax": {"random": 5},
                     "kim-resnet18": {"random": 5},
                 },
@@ -443,11 +443,18 @@ def all_runs(plan: Profile) -> list[Run]:
 
 def trained(plan: Profile, results: Iterable[Result]) -> str:
     """How the networks of a figure were trained, for its caption: "Half width, 12 epochs."."""
-    recipes = [r.recipe for r in results]
-    widths = [WIDTHS.get(w, f"{w:g} of the width") for w in sorted({r.width for r in recipes})]
-    epochs = sorted({r.epochs for r in recipes})
-    said = f"{' and '.join(widths)}, {' and '.join(map(str, epochs))} epochs.".capitalize()
-    return said + " Synthetic faces: says nothing about real ones." * plan.wild.startswith("demo")
+    lengths: dict[float, set[int]] = {}
+    for r in results:
+        lengths.setdefault(r.recipe.width, set()).add(r.recipe.epochs)
+    said = "; ".join(
+        f"{WIDTHS.get(width, f'{width:g} of the width')}, {' and '.join(map(str, sorted(epochs)))} epochs"
+        for width, epochs in sorted(lengths.items())
+    )
+    return (
+        said.capitalize()
+        + "."
+        + " Synthetic faces: says nothing about real ones." * plan.wild.startswith("demo")
+    )
 
 
 def drawn(run: Run) -> bool:

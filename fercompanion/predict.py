@@ -41,7 +41,7 @@ class Machine:
 
 
 def this_machine(device: str | None = None, bf16: bool | None = None) -> Machine:
-    """The accelerator if there is one, else the CPU; both arguments overrule."""
+    """The GPU if there is one that CUDA knows, else the CPU (a Mac's GPU is not used); both arguments overrule."""
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if bf16 is None:
         bf16 = (

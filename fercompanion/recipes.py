@@ -125,8 +125,11 @@ class Recipe:
         for name in ("epochs", "batch_size", "decay_every", "crop"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
-        if self.width <= 0:
-            raise ValueError(f"width={self.width}: expected more than 0")
+        for name in ("width", "lr"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}={getattr(self, name)}: expected more than 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout}: expected 0 to 1, and less")
         if max(self.crop, self.size) > self.canvas:
             raise ValueError(f"crop={self.crop}, size={self.size}: larger than the canvas of {self.canvas}")
         if self.mask != "none" and self.faces != "original" and "mask_at" in options(self.model):

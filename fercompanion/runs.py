@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -107,7 +107,7 @@ class Result:
     def history(self) -> dict[str, np.ndarray]:
         """Columns of history.csv, one value an epoch."""
         path = self.folder / "history.csv"
-        with _whole_or_told(path), open(path, newline="") as f:
+        with whole_or_told(path), open(path, newline="") as f:
             rows = list(csv.DictReader(f))
             return {k: np.array([float(r[k]) for r in rows]) for k in rows[0]}
 
@@ -138,7 +138,7 @@ class Result:
         path = self.folder / "embedding.npy"
         if not path.is_file():
             return None
-        with _whole_or_told(path):
+        with whole_or_told(path):
             return np.load(path, allow_pickle=False)
 
     def weights(self) -> dict:
@@ -220,7 +220,7 @@ def read(path: Path) -> Result:
 
 
 @contextmanager
-def _whole_or_told(path: Path):
+def whole_or_told(path: Path):
     """Faults in reading a file of a run's folder, each as a DataError that says what to do."""
     try:
         yield
@@ -262,16 +262,7 @@ def complete(
             f"{len(missing)} of {len(runs)} runs are not archived, and FERCOMPANION_NO_TRAINING forbids training"
         )
         missing = []
-    missing = possible(missing, root)
-    for name in dict.fromkeys(run.dataset for run in missing):
-        faces = _faces(name, root or None)
-        known = {r.info["data_sha256"] for run, r in archived.items() if run.dataset == name}
-        if other := sorted(known - {faces.sha256}):
-            raise DataError(
-                f"{name}: the runs in {results_folder(profile)} were made on another copy ({other[0][:12]}, this one is "
-                f"{faces.sha256[:12]}), and runs on two cannot be compared; train all on yours with RETRAIN=1, or "
-                "look at the archived ones with FERCOMPANION_NO_TRAINING=1"
-            )
+    missing = possible(missing, profile, root)
     # What one machine must first train a network for, to enlarge faces, waits until the rest is done.
     for late in (False, True):
         some = [run for run in missing if run.recipe.faces.startswith("srgan") == late]
@@ -279,21 +270,35 @@ def complete(
     return find_all(runs, profile)
 
 
-def possible(missing: list[Run], root: str | None = None) -> list[Run]:
-    """Those of the runs whose data set is on this machine; how many are not, and what to do, is said in a line."""
+def possible(missing: list[Run], profile: str, root: str | None = None) -> list[Run]:
+    """Those of the runs whose data set is on this machine; how many are not, and what to do, is said in a line.
+
+    Raises
+    ------
+    DataError
+        The profile holds runs on another copy of the data set, whether or not they are of this plan.
+    """
     there = set()
     for name in dict.fromkeys(run.dataset for run in missing):
         own = [run for run in missing if run.dataset == name]
         try:
-            _faces(name, root or None)
-            there.update(own)
+            copy = _faces(name, root or None).sha256
         except DataError as error:
             print(f"{len(own)} runs on {name} are neither archived nor possible here: {error}")
+            continue
+        archived = (results_folder(profile) / name).glob("**/run.json")
+        if other := sorted({read(path).info["data_sha256"] for path in archived} - {copy}):
+            raise DataError(
+                f"{name}: runs in {results_folder(profile)} were made on another copy ({other[0][:12]}, this one is "
+                f"{copy[:12]}), and runs on two cannot be compared; train all on yours with RETRAIN=1, or "
+                "look at the archived ones with FERCOMPANION_NO_TRAINING=1"
+            )
+        there.update(own)
     return [run for run in missing if run in there]
 
 
 def side_by_side(runs: int, workers: int | None = None) -> int:
-    """How many of so many runs train at a time: one on a GPU; on a CPU as many as it has cores, up to `MOST_WORKERS`.
+    """How many of so many runs train at a time: one on each GPU; on a CPU as many as it has cores, up to `MOST_WORKERS`.
 
     Small networks leave most of a CPU idle: two runs of one thread each take half the time of two runs of two
     threads.  torch's number of threads (OMP_NUM_THREADS) is taken as the number of cores to use.
@@ -305,7 +310,7 @@ def side_by_side(runs: int, workers: int | None = None) -> int:
     import torch
 
     if workers is None:
-        workers = 1 if torch.cuda.is_available() else min(torch.get_num_threads(), MOST_WORKERS)
+        workers = torch.cuda.device_count() or min(torch.get_num_threads(), MOST_WORKERS)
     return max(1, min(runs, workers))
 
 
@@ -365,7 +370,7 @@ def _train_side_by_side(
     threads = max(1, torch.get_num_threads() // workers)
     others = multiprocessing.active_children()
     left = dict.fromkeys(runs)
-    with ProcessPoolExecutor(workers, **start, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(workers, **start, initargs=(threads, workers)) as pool:
         jobs = {pool.submit(train_run, run, profile, root): run for run in runs}
         try:
             for job in as_completed(jobs):
@@ -398,16 +403,17 @@ def _named_if_it_fails(run: Run):
         print(f"{run}: failed ({type(error).__name__}: {said})", file=sys.stderr, flush=True)
 
 
-def _start_worker(threads: int) -> None:
-    """Each worker has its own threads and its own line for the progress bar, and ends with its parent."""
+def _start_worker(threads: int, workers: int) -> None:
+    """Each of so many workers has its own threads and its own line for the progress bar, and ends with its parent."""
     import torch
 
     from . import train
 
     torch.set_num_threads(threads)
-    train.BAR_LINE = multiprocessing.current_process()._identity[-1]
+    number = multiprocessing.current_process()._identity[-1] - 1  # goes on counting from pool to pool
+    train.BAR_LINE = 1 + number % workers
     if torch.cuda.is_available():  # of several GPUs each worker takes the next
-        torch.cuda.set_device((train.BAR_LINE - 1) % torch.cuda.device_count())
+        torch.cuda.set_device(number % torch.cuda.device_count())
     # It is ignored in the background of a script, where Ctrl-C is meant for others.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -462,8 +468,9 @@ def _alone(folder: Path):
     try:
         yield
     finally:
-        # While it is held: whoever opened it in between sees that it is gone.
-        Path(lock.lock_file).unlink(missing_ok=True)
+        # While it is held: whoever opened it in between sees that it is gone.  Windows refuses, and removes it after.
+        with suppress(PermissionError):
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
@@ -667,7 +674,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     DataError
         It is missing or damaged.
     """
-    with _whole_or_told(path), np.load(path, allow_pickle=False) as f:
+    with whole_or_told(path), np.load(path, allow_pickle=False) as f:
         return dict(f)
 
 

@@ -13,7 +13,7 @@ from . import evaluate, protocols
 from .data import DataError, clean_mask, load_faces
 from .papers import ACCURACIES, METHODS, published, published_gains, published_recalls
 from .plans import FACTORIAL, arm_of
-from .runs import Result, Run, kept_arrays, results_folder
+from .runs import Result, Run, kept_arrays, results_folder, whole_or_told
 from .siblings import sibling_arm
 from .whole import kept_if_possible, whole
 
@@ -334,13 +334,15 @@ def estimate_of(hits: np.ndarray, clusters: np.ndarray | None = None) -> evaluat
     """Accuracy in per cent with its interval, mean over the seeds of hits, bool (S, n).
 
     Wilson's interval for one seed; a bootstrap over images and seeds for several, over clusters if given.  From fewer than
-    five clusters with an error it has too little to draw: then Clopper and Pearson's for as many images as they are worth,
-    and without any error for as many as clusters.
+    five clusters with an error, or with a hit, it has too little to draw: then Clopper and Pearson's for as many images as
+    they are worth, and where all or none are right for as many as clusters.
     """
+    if not hits.size:
+        return evaluate.accuracy(hits.ravel())
     if clusters is not None:
-        groups, wrong = (len(np.unique(c)) for c in (clusters, clusters[~hits.all(0)]))
-        if wrong < 5:
-            worth = evaluate.effective_images(hits, clusters) if wrong else groups
+        wrong, right = (len(np.unique(clusters[some])) for some in (~hits.all(0), hits.any(0)))
+        if min(wrong, right) < 5:
+            worth = evaluate.effective_images(hits, clusters)
             return evaluate.exact_accuracy(worth * hits.mean(), worth)
         return evaluate.clustered_accuracy(hits, clusters)
     if len(hits) == 1:
@@ -587,9 +589,10 @@ def nearest_pixels(
     """
     path = results_folder(profile) / dataset / "nearest-pixels.csv"
     if path.is_file():
-        kept = pd.read_csv(path)
-        if (kept["n_folds"] == n_folds).all():
-            return kept.drop(columns="n_folds")
+        with whole_or_told(path):
+            kept = pd.read_csv(path)
+            if (kept["n_folds"] == n_folds).all():
+                return kept.drop(columns="n_folds")
     try:
         faces = load_faces(dataset, root or None)
     except DataError:

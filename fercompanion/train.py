@@ -229,6 +229,8 @@ def make_step(
             try:
                 with torch.cuda.graph(graph, stream=stream):
                     found = step(still)
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:
                 raise RuntimeError(f"this step cannot be recorded ({error}); set {RECORD}=0") from error
         still.copy_(rows)

@@ -163,8 +163,10 @@ def effect(
 
 
 def normal_p(e: Estimate) -> float:
-    """Two-sided p of a value whose 95 % interval is known."""
+    """Two-sided p of a value whose 95 % interval is known; none if it is not."""
     error = (e.high - e.low) / 2 / stats.norm.ppf(0.975)
+    if not np.isfinite(error):
+        return NONE
     return float(2 * stats.norm.sf(abs(e.value) / error)) if error > 0 else float(e.value == 0)
 
 
@@ -197,7 +199,7 @@ def conclude(
     deciding = [e for e in effects if e.decides]
     signs = [e.verdict for e in deciding]
     verdict = FAILS if FAILS in signs else HOLDS if set(signs) == {HOLDS} else OPEN
-    p = max(e.p for e in deciding)
+    p = float(np.max([e.p for e in deciding]))  # none if one of them has none
     if verdict == FAILS:
         p = min(1.0, len(signs) * min(e.p for e in deciding if e.verdict == FAILS))
     few = verdict == OPEN and min(e.runs for e in deciding) < FEWEST

@@ -589,6 +589,7 @@ def test_independent_differences_and_their_p():
     assert (e.value, e.low, e.high) == pytest.approx((2, 0.75, 3.25))
     assert verdicts.normal_p(Estimate(1.96, 0, 3.92)) == pytest.approx(0.05, abs=1e-3)
     assert verdicts.normal_p(Estimate(0, 0, 0)) == 1
+    assert np.isnan(verdicts.normal_p(Estimate(3, np.nan, np.nan)))
 
 
 @pytest.mark.parametrize("profile", ["demo", "paper-cpu"])

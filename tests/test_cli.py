@@ -132,6 +132,12 @@ def test_no_estimate_where_nothing_may_be_trained(capsys, monkeypatch):
     assert code == 0 and "0 archived" in out and "on this machine" not in out
 
 
+def test_train_obeys_too(capsys, monkeypatch):
+    monkeypatch.setenv("FERCOMPANION_NO_TRAINING", "1")
+    code, _, err = run(capsys, "train", "--arm", "vgg19")
+    assert code == 1 and "FERCOMPANION_NO_TRAINING forbids training" in err
+
+
 def chosen(*arguments):
     return chosen_recipe(parser().parse_args(["train", *arguments]))
 

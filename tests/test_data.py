@@ -1,6 +1,7 @@
 """The data layer: every layout gives the same faces, every defect one line that says what to do."""
 
 import os
+import shutil
 import struct
 import warnings
 import zlib
@@ -475,10 +476,19 @@ BAD_CK = {  # the file that is written, how, what is said
     "emotion 8": (TEXT, write(b"8.0"), [f"{TEXT}, line 1", "1 to 7", "restore"]),
     "neutral": (TEXT, write(b"0.0"), [f"{TEXT}, line 1", "1 to 7", "restore"]),
     "label twice": (TEXT.replace("6", "9"), write(b"1.0"), [TEXT.replace("6", "9"), "S005_000", "keep"]),
+    "no labelled frame": (f"{FRAMES}/S132_001_00000006.png", rename, [FRAMES, "no frame 00000006", "unpack"]),
     "no frames": (FRAMES, rename, [FRAMES, "0 frames", "unpack"]),
     "no labels": ("Emotion", rename, ["no folder Emotion", "unpack Emotion_labels.zip"]),
     "damaged frame": (f"{FRAMES}/S132_001_00000005.png", write(b"x"), [FRAMES, "05.png: ", "cannot be read"]),
 }
+
+
+def test_a_copy_of_a_frame_is_no_frame(tiny_ck, tmp_path):
+    write_ck_original(tmp_path, tiny_ck)
+    sha256 = load_faces("ckplus", tmp_path).sha256
+    for copy in ("S132_001_00000005 copy.png", "S132_001_00000009.png", "thumb.png"):  # or lies behind the label
+        shutil.copyfile(tmp_path / FRAMES / "S132_001_00000004.png", tmp_path / FRAMES / copy)
+    assert load_faces("ckplus", tmp_path).sha256 == sha256
 
 
 @pytest.mark.parametrize("case", BAD_CK)

@@ -197,6 +197,15 @@ def test_a_single_error_is_not_all_that_an_interval_knows_of():
     assert found[5] == evaluate.clustered_accuracy(hits, people)
 
 
+def test_where_all_are_wrong_or_none_is_there_an_interval_says_so():
+    people = np.repeat(np.arange(9), 8)
+    assert estimate_of(np.zeros((1, 72), bool), people) == evaluate.exact_accuracy(0, 9)
+    half = np.tile([True, False], (1, 12))
+    assert estimate_of(half, people[:24]).value == 50  # of three people, each half right
+    for seeds in (1, 2):
+        assert np.isnan(estimate_of(np.zeros((seeds, 0), bool)).value)
+
+
 def test_pixel_nearest_against_a_loop(demo_ck):
     """The training image that correlates best lends its label."""
     few = demo_ck.subset(RNG.choice(900, 60, replace=False))

@@ -55,6 +55,16 @@ def test_a_run_is_packed_once_and_a_later_one_is_added(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_run_without_its_files_does_not_keep_the_others_back(tmp_path, capsys):
+    for run in RUNS[:2]:
+        finish(run, 1000)
+    (results_folder("demo") / RUNS[0].where / "history.csv").unlink()
+    (path,) = pack(RUNS, "demo", tmp_path)
+    with tarfile.open(path) as tar:
+        assert len(tar.getnames()) == 3
+    assert f"{RUNS[0]}: not packed, it lacks history.csv" in capsys.readouterr().err
+
+
 def test_embeddings_travel_where_a_figure_shows_them(tmp_path):
     """Those of the lambdas, not VGG19's."""
     for run in RUNS:

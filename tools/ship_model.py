@@ -122,7 +122,7 @@ def ship(folder: Path) -> Path:
     SHIPPED.mkdir(exist_ok=True)
     (SHIPPED / "weights.safetensors").write_bytes(weights)
     shutil.copyfile(folder / "run.json", SHIPPED / "run.json")
-    (SHIPPED / "MODEL_CARD.md").write_text(text)
+    (SHIPPED / "MODEL_CARD.md").write_text(text, "utf-8")
     return SHIPPED
 
 
@@ -148,7 +148,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.check:
         weights = (SHIPPED / "weights.safetensors").read_bytes()
-        if (SHIPPED / "MODEL_CARD.md").read_text() != card(archived(), weights):
+        if (SHIPPED / "MODEL_CARD.md").read_text("utf-8") != card(archived(), weights):
             print(f"{SHIPPED}/MODEL_CARD.md: out of date; ship the run anew", file=sys.stderr)
             return 1
         return 0

@@ -400,7 +400,7 @@ def main() -> int:
         "--check", action="store_true", help="change nothing; status 1 if the block is out of date"
     )
     options = parser.parse_args()
-    new = old = README.read_text()
+    new = old = README.read_text("utf-8")
     for name, blocks in BLOCKS.items():
         head, rest = new.split(f"<!-- {name}:begin", 1)
         first_line, rest = rest.split("\n", 1)
@@ -414,7 +414,7 @@ def main() -> int:
                 file=sys.stderr,
             )
         return int(new != old)
-    README.write_text(new)
+    README.write_text(new, "utf-8")
     return 0
 
 
