@@ -24,8 +24,9 @@ KEPT = ("history.csv", "predictions.npz", "run.json")
 def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: int = LIMIT) -> list[Path]:
     """Add finished runs to ``<profile>-001.tar``, ``-002.tar``, ... in `folder`; packed ones are passed over.
 
-    A run that lacks one of its files is named and left out; one that is trained anew stays packed as it was.  ``tar xf`` in the repository's root puts them where `runs.find` looks.  A pack is replaced in one step, so that
-    it is whole whenever the work is cut off.
+    A run that lacks one of its files is named and left out; one that is trained anew stays packed as it was.  ``tar xf``
+    in the repository's root puts them where `runs.find` looks.  A pack is replaced in one step, so that it is whole
+    whenever the work is cut off.
 
     Parameters
     ----------

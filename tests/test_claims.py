@@ -2,11 +2,13 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from fercompanion import arithmetic, claims, evaluate, plans, tables, verdicts
+from fercompanion import arithmetic, claims, evaluate, explain, plans, tables, verdicts
 from fercompanion.claims import Archive
 from fercompanion.data import FER_CLASSES, DataError
 from fercompanion.evaluate import Estimate
@@ -606,3 +608,133 @@ def test_without_runs_only_arithmetic_has_a_verdict(monkeypatch, profile):
     table = claims.table(judgements)
     assert list(table.index) == ids and set(table["verdict"]) <= set(verdicts.VERDICTS)
     assert set(table["paper"]) == {"LKRNet", "DNNRL", "Liu et al.", "Kim et al."}
+
+
+def test_in_the_lab_people_are_drawn_and_their_signs_flipped():
+    people = np.arange(900) // 90
+    group = {a: replace(t, subject=people) for a, t in wild({"vgg19": 0.66, "lkrnet": 0.72}).wild.items()}
+    hits = [group[a].hits() for a in ("lkrnet", "vgg19")]
+    lab, in_the_wild = (
+        claims.compare(g, group, ("lkrnet", ""), ("vgg19", ""), NONE, True) for g in ("lab", "wild")
+    )
+    assert lab.ours == evaluate.clustered_difference(*hits, people)
+    assert lab.p == evaluate.sign_flip(*hits, people)
+    assert in_the_wild.ours == evaluate.clustered_difference(*hits) != lab.ours
+
+
+def test_lopsided_intervals_are_put_together_end_by_end():
+    e = verdicts.minus(Estimate(90, 87, 92), Estimate(80, 76, 81))
+    assert (e.low, e.high) == pytest.approx((10 - np.hypot(3, 1), 10 + np.hypot(2, 4)))
+
+
+def test_one_of_several_differences_that_fails_pays_for_the_others():
+    lost = Effect("", NONE, Estimate(-2, -3, -1), 0.01, 5)
+    won = replace(lost, ours=Estimate(2, 1, 3), p=0.001)
+    j = verdicts.conclude([lost, won], [simulated("vgg19", 0.7)], "")
+    assert j.verdict == FAILS and j.p == pytest.approx(0.02)
+
+
+def test_one_pair_of_runs_has_mcnemars_exact_p():
+    hits, other = np.ones((1, 100), bool), np.arange(100)[None] >= 6
+    assert verdicts.effect("", hits, other, np.arange(100)).p == pytest.approx(2 / 2**6)
+
+
+def test_heat_in_regions_is_lkrnets_minus_vgg19s_seed_by_seed(monkeypatch):
+    def summary(result, *_):
+        seed, n = result.info["seed"], 900
+        mass = np.random.default_rng(seed).random(n) + (result.recipe.arm == "lkrnet") * (0.10 + 0.01 * seed)
+        return SimpleNamespace(mass=mass)
+
+    monkeypatch.setattr(explain, "cam_summary", summary)
+    (e,) = BY_ID["L13"].judge(wild({"vgg19": 0.69, "lkrnet": 0.72})).effects
+    expected = evaluate.mean_interval(np.array([10.0, 11, 12, 13, 14]))
+    assert (e.ours.value, e.ours.low, e.ours.high) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
+    assert e.verdict == HOLDS and e.runs == 5
+
+
+def pair_of_liu(valid: dict, test: dict):
+    """Archive in which A and B have these accuracies on PublicTest and PrivateTest; A + B is B."""
+    both = {}
+    for name, accuracy in (("liu_valid", valid), ("liu", test)):
+        group = {a: simulated(a, x) for a, x in accuracy.items()}
+        both[name] = group | {"liu-ensemble": group["liu-b"]}
+    return archive(**both)
+
+
+def test_the_better_of_a_and_b_is_chosen_on_public_test():
+    found = pair_of_liu({"liu-a": 0.6, "liu-b": 0.7}, {"liu-a": 0.7, "liu-b": 0.6})
+    assert "A + B − Model B" in BY_ID["M1"].judge(found).ours
+
+
+@pytest.mark.parametrize("accuracy", [0.671, 0.712])
+def test_a_level_may_be_a_point_off_and_no_more(accuracy):
+    assert BY_ID["L1"].judge(wild({"vgg19": accuracy}, n=50_000)).verdict == FAILS
+
+
+def test_a_level_of_splits_may_be_a_point_off_and_no_more():
+    group = kim({("kim", "random"): 0.975}, n=900)
+    assert BY_ID["K1"].judge(group).verdict == FAILS
+
+
+def test_intervals_of_splits_are_corrected_for_their_overlap():
+    group = kim({("kim-softmax", "random"): 0.95, ("kim", "random"): 0.96})
+    arms = claims.kim_arms(group, "random", "kim", "kim-softmax")
+    each = [claims.split_accuracies(arms[a]) for a in ("kim", "kim-softmax")]
+    known = evaluate.corrected_t(each[0] - each[1], 724, 181)
+    (e,) = BY_ID["K2"].judge(group).effects
+    assert (e.ours, e.p) == (known.difference, known.p)
+    mean = evaluate.corrected_t(each[0], 724, 181).difference
+    assert BY_ID["K1"].judge(group).ours == str(replace(mean, high=min(mean.high, 100.0)))
+
+
+def test_how_often_nearest_pixels_reach_the_printed_level():
+    null = pd.DataFrame(
+        {"protocol": ["random"] * 4 + ["subject"], "accuracy": [99.44, 99.0, 98.0, 97.0, 100.0]}
+    )
+    why = BY_ID["K1"].judge(archive(null=null)).why
+    assert "have 98.36 and reach 99.44 in 25 % of the splits" in why
+
+
+def spoken(valid, test):
+    """M6 for networks with these confusions [true, taken] in per cent on the two splits."""
+    groups = {}
+    for name, rates in (("liu_valid", valid), ("liu", test)):
+        t = simulated("liu-a", 0.7, n=7000, seeds=1)
+        labels = np.arange(7000) % 7
+        taken = labels.copy()
+        for true, share in rates.items():
+            rows = np.flatnonzero(labels == true)
+            start = 0
+            for other, per_cent in share.items():
+                taken[rows[start : (start := start + 10 * per_cent)]] = other
+        logits = {"tencrop": np.eye(7)[taken][None], "centre": np.eye(7)[taken][None]}
+        groups[name] = {"liu-ensemble": replace(t, index=np.arange(7000), labels=labels, logits=logits)}
+    return groups
+
+
+PRINTED = {
+    3: {0: 9},
+    5: {0: 17},
+    2: {4: 18, 0: 10, 1: 16},
+}  # happiness 91, surprise 83, fear 56, as sad 18, anger 10
+
+
+@pytest.mark.parametrize(
+    "valid, test, verdict",
+    [
+        (PRINTED, {}, HOLDS),  # one split of the two is enough
+        (PRINTED | {3: {0: 14}}, {}, OPEN),  # happiness lies on the bound
+        (PRINTED | {3: {0: 30}}, {}, FAILS),
+    ],
+)
+def test_spoken_recalls_hold_where_all_hold_on_one_split(valid, test, verdict):
+    j = BY_ID["M6"].judge(archive(**spoken(valid, test)))
+    assert j.verdict == verdict, j
+
+
+def test_differences_of_differences_have_twice_the_luck():
+    group = wild({"vgg19": 0.66, "baseline1": 0.67, "baseline2": 0.67, "lkrnet": 0.72})
+    for id, found in (("L5", group), ("L9", replace(group, lab=group.wild))):
+        assert BY_ID[id].judge(found).effects[0].luck == 4

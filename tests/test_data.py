@@ -486,7 +486,11 @@ BAD_CK = {  # the file that is written, how, what is said
 def test_a_copy_of_a_frame_is_no_frame(tiny_ck, tmp_path):
     write_ck_original(tmp_path, tiny_ck)
     sha256 = load_faces("ckplus", tmp_path).sha256
-    for copy in ("S132_001_00000005 copy.png", "S132_001_00000009.png", "thumb.png"):  # or lies behind the label
+    for copy in (
+        "S132_001_00000005 copy.png",
+        "S132_001_00000009.png",
+        "thumb.png",
+    ):  # or lies behind the label
         shutil.copyfile(tmp_path / FRAMES / "S132_001_00000004.png", tmp_path / FRAMES / copy)
     assert load_faces("ckplus", tmp_path).sha256 == sha256
 

@@ -294,3 +294,23 @@ def test_the_mean_of_few_values_has_students_interval():
     e = evaluate.mean_interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
     assert (e.value, e.high - e.value) == pytest.approx((3.0, 2.776 * np.sqrt(2.5 / 5)), rel=1e-3)
     assert np.isnan(evaluate.mean_interval(np.array([7.0])).low)
+
+
+def test_rounded_recalls_leave_half_a_point_either_way():
+    frame = implied("Table 3", FER_CLASSES, EXPECTED_COUNTS["fer2013"]["PrivateTest"])
+    for side, by in (("lowest", -0.5), ("highest", 0.5)):
+        np.testing.assert_allclose(frame[side], frame["implied accuracy"] + by, atol=0.011)
+
+
+def test_whole_people_are_worth_one_less_than_there_are():
+    people, hits = np.repeat(np.arange(20), 8), np.ones((1, 160), bool)
+    hits[0, :40] = False
+    assert evaluate.effective_images(hits, people) == pytest.approx(19)
+
+
+def test_an_image_is_wrong_if_any_seed_is():
+    """Five people with an error in some seed are enough to draw from, though none is wrong in all seeds."""
+    people = np.repeat(np.arange(50), 8)
+    hits = np.ones((2, 400), bool)
+    hits[0, 8 * np.arange(5)] = hits[1, 8 * np.arange(5) + 1] = False
+    assert estimate_of(hits, people) == evaluate.clustered_accuracy(hits, people)

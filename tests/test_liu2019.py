@@ -421,3 +421,13 @@ def test_fused_arms_share_seeds_and_weigh_by_validation():
     assert fused.logits["tencrop"].shape == (1, 20, 7)
     assert weights[0] < 0.5 and fused.hits().all()
     assert tables.fused(valid, {"a": test["a"]}, "a", "b") is None
+
+
+@pytest.mark.parametrize("name", ["liu_a", "liu_b", "vgg16"])
+def test_dropout_works_in_training_alone(name):
+    face = torch.rand(2, 1, 44, 44, generator=torch.Generator().manual_seed(0))
+    model = build_model(name, width=0.125, dropout=0.5).eval()
+    assert torch.equal(model(face).logits, model(face).logits)
+    model.dropout.train()
+    torch.nn.init.normal_(model.classifier.weight)
+    assert not torch.equal(model(face).logits, model(face).logits)

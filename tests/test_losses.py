@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fercompanion.losses import TrainingLoss, triplet_loss
+from fercompanion.losses import CenterLoss, TrainingLoss, exponential_triplet_loss, triplet_loss
 from fercompanion.models import Output
 from fercompanion.recipes import OURS, PAPER, arm
 
@@ -199,3 +199,32 @@ def test_gradient_has_the_same_bits_on_several_threads():
         torch.set_num_threads(threads)
     different = len(seen)
     assert different == 1
+
+
+@pytest.mark.parametrize("clamp", [True, False])
+def test_the_exponential_term_has_the_recipes_parameters(clamp):
+    output, labels = two_branches()
+    triplets = *torch.arange(12).chunk(3), torch.arange(4) < 3  # the fourth does not count
+    recipe = options(metric="exponential", lam=0.5, alpha=1.5, gamma=0.3, clamp=clamp)
+    term = exponential_triplet_loss(*(output.embedding[t[:3]] for t in triplets[:3]), 1.5, 0.3, clamp)
+    expected = total_loss(output, labels, None, options(lam=0)) + 0.5 * term
+    assert total_loss(output, labels, triplets, recipe).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_margin_is_the_recipes():
+    output, labels = two_branches()
+    triplets = *torch.arange(12).chunk(3), torch.ones(4, dtype=torch.bool)
+    term = triplet_loss(*(output.embedding[t] for t in triplets[:3]), 1.0)
+    expected = total_loss(output, labels, None, options(lam=0)) + 0.4 * term
+    got = total_loss(output, labels, triplets, options(lam=0.4, margin=1.0))
+    assert got.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_center_term_has_the_recipes_weight_and_rate():
+    output, labels = two_branches()
+    own = TrainingLoss(options(metric="center", lam=0.003, center_rate=0.25), 7, 5)
+    theirs = CenterLoss(7, 5, 0.25)
+    for _ in range(2):
+        expected = total_loss(output, labels, None, options(lam=0)) + 0.003 * theirs(output.embedding, labels)
+        assert own(output, labels, None).item() == pytest.approx(expected.item(), abs=1e-6)
+    torch.testing.assert_close(own.center.centers, theirs.centers)

@@ -8,6 +8,7 @@ from torchvision.models import vgg19 as torchvision_vgg19
 
 from fercompanion.models import Output, build_model
 from fercompanion.models.lkrnet import MASK_PLACES, Conv3x3
+from fercompanion.models.output import standardised
 
 TWO_BRANCHES = ("baseline1", "lkrnet")
 SMALL = {"width": 0.0625}
@@ -191,3 +192,13 @@ def test_errors_name_the_choices():
     for name in TWO_BRANCHES:
         with pytest.raises(ValueError, match="local branch.*mask"):
             small(name)(batch()[0])
+
+
+def test_an_image_is_standardised_by_itself():
+    image = torch.rand(4, 1, 44, 44, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 5).view(
+        -1, 1, 1, 1
+    )
+    out = standardised(image)
+    assert torch.equal(out, torch.cat([standardised(one[None]) for one in image]))
+    torch.testing.assert_close(out.mean((1, 2, 3)), torch.zeros(4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(out.std((1, 2, 3)), torch.ones(4))

@@ -278,3 +278,30 @@ def test_the_centres_move_only_in_training(tmp_path):
     state = torch.load(tmp_path / train.CHECKPOINT, weights_only=True)["criterion"]
     assert state["center.centers"].shape[0] == 7 and state["center.centers"].abs().sum() > 0
     assert siblings.LIU_A.lam > 0
+
+
+def test_after_a_roll_back_the_optimiser_starts_anew(tmp_path, monkeypatch):
+    scripted = iter([1.0, 2.0])
+    monkeypatch.setattr(train, "_loss", lambda *_: next(scripted))
+    small_fit("dnnrl", "dnnrl", tmp_path, epochs=2)
+    state = torch.load(tmp_path / train.CHECKPOINT, weights_only=True)["optimizer"]["state"]
+    assert state and not any(s["momentum_buffer"].any() for s in state.values())
+
+
+def test_an_epoch_whose_validation_loss_is_not_a_number_is_not_the_best(tmp_path, monkeypatch):
+    scripted = iter([float("nan"), 2.0, 3.0])
+    monkeypatch.setattr(train, "_loss", lambda *_: next(scripted))
+    *_, fitted = small_fit("dnnrl", "dnnrl", tmp_path, epochs=3)
+    assert fitted["selected"] == 2
+
+
+def test_k_is_chosen_on_public_test(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "best_k", lambda *given: asked.append(given) or 3)
+    faces, _, fitted = small_fit("dnnrl", "dnn", tmp_path, epochs=1)
+    ((bank, bank_labels, queries, labels, _),) = asked
+    assert fitted["k"] == 3
+    np.testing.assert_array_equal(bank_labels, faces.labels[faces.where("Training")])
+    np.testing.assert_array_equal(labels, faces.labels[faces.where("PublicTest")])
+    found = neighbour_logits(bank, bank_labels, queries, 3, 7)
+    np.testing.assert_allclose(found, fitted["predictions"]["valid_logits_knn"], atol=1e-6)

@@ -18,12 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import few, settled, true_landmarks
 from scipy.stats import chisquare
 from torchvision.transforms.functional import ten_crop
 
-from fercompanion import runs, tables, train
+from fercompanion import augment, runs, tables, train
 from fercompanion.data import DataError, load_faces
+from fercompanion.evaluate import distances
 from fercompanion.losses import TrainingLoss
 from fercompanion.models import build_model
 from fercompanion.predict import CROPS, Machine, make_masks, predict, this_machine, to_stack
@@ -785,3 +787,128 @@ def test_what_is_no_damage_is_not_called_so(error, faces, tmp_path, monkeypatch)
     monkeypatch.setattr(torch, "load", fails)
     with pytest.raises(type(error)):
         tiny_fit(tiny(OURS, "vgg19"), tmp_path, faces=faces)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What `train_step` was given: whether network and loss were in training mode, and the anchors."""
+    given, step = [], train.train_step
+
+    def noted(model, optimizer, criterion, *others):
+        given.append((model.training and criterion.training, others[-1].tolist()))
+        return step(model, optimizer, criterion, *others)
+
+    monkeypatch.setattr(train, "train_step", noted)
+    return given
+
+
+def test_the_seed_decides_the_weights_and_the_order_of_every_epoch(faces, tmp_path, steps):
+    """Each by itself: at a rate of next to nothing the weights stay those of the start."""
+    still = tiny(OURS, "vgg19", lr=1e-30, warmup_lr=1e-30)
+    first, other = (tiny_fit(still, tmp_path / str(seed), seed, faces=faces)["state"] for seed in (7, 8))
+    assert not torch.equal(first["heads.global.0.weight"], other["heads.global.0.weight"])
+    orders = [rows for _, rows in steps]
+    assert len(orders) == 8 and len({tuple(rows) for rows in orders}) == 8
+
+
+def test_every_step_is_one_of_training_with_a_whole_batch(faces, tmp_path, steps):
+    """Also after the first epoch's validation; 35 images are two batches of 16, and three are left out."""
+    tiny_fit(tiny(OURS, "vgg19"), tmp_path, faces=faces)
+    assert [(mode, len(rows)) for mode, rows in steps] == [(True, 16)] * 4
+
+
+def test_the_optimiser_is_the_recipes():
+    model = build_model("vgg19", 7, width=0.03125)
+    (group,) = train.make_optimizer(model, replace(OURS, momentum=0.7, weight_decay=0.01)).param_groups
+    assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (
+        OURS.lr,
+        0.7,
+        True,
+        0.01,
+    )
+    for name in ("adam", "adamax"):
+        (group,) = train.make_optimizer(model, replace(OURS, optimizer=name, weight_decay=0.01)).param_groups
+        assert (group["lr"], group["weight_decay"]) == (OURS.lr, 0.01)
+
+
+def test_gradients_are_clipped(faces):
+    recipe = tiny(OURS, "vgg19", clip=1e-3)
+    model = build_model(recipe.model, 7, **recipe.model_options()).train()
+    image, _ = to_stack(faces.images, None, "cpu")
+    rows, labels = torch.arange(35), torch.as_tensor(faces.labels)
+    setting = model, train.make_optimizer(model, recipe), TrainingLoss(recipe, 7, 256), recipe
+    train.train_step(*setting, image, None, labels, rows, FLOAT32, rows[:16])
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    assert norm.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_validation_loss_is_the_mean_over_centre_views_without_dropout(faces):
+    """Of seven images in batches of four and three; another state of the random numbers changes nothing."""
+    recipe = tiny(OURS, "vgg19", batch_size=4)
+    image, _ = to_stack(faces.images, None, "cpu")
+    model = settled(build_model(recipe.model, 7, **recipe.model_options()), image / 255)
+    for classifier in model.classifiers.values():
+        torch.nn.init.normal_(classifier.weight, std=3)
+    rows, labels = faces.where("PublicTest"), torch.as_tensor(faces.labels)
+    with torch.no_grad():
+        logits = model(augment.centre_crop(image[rows].float() / 255, 44)).logits
+    expected = F.cross_entropy(logits, labels[rows], label_smoothing=recipe.label_smoothing)
+    found = train._loss(
+        model.train(), TrainingLoss(recipe, 7, 256), image, None, labels, rows, FLOAT32, recipe
+    )
+    assert found == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_validation_loss_has_the_same_triplets_each_time(faces):
+    recipe = tiny(OURS, "baseline2", lam=5.0)
+    image, _ = to_stack(faces.images, None, "cpu")
+    model = settled(build_model(recipe.model, 7, **recipe.model_options()), image / 255)
+    rows, labels = np.arange(30), torch.as_tensor(faces.labels)
+    found = set()
+    for seed in range(4):
+        torch.manual_seed(seed)
+        found.add(
+            train._loss(model, TrainingLoss(recipe, 7, 256), image, None, labels, rows, FLOAT32, recipe)
+        )
+    assert len(found) == 1
+
+
+def test_a_run_trains_its_own_fold_seed_and_enlarged_faces(demo_ck, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def fit(*given):
+        asked.extend(given)
+        raise Enough
+
+    asked, ck, large = [], demo_ck.subset(np.arange(60)), demo_ck.subset(np.arange(60)[::-1])
+    monkeypatch.setattr(runs, "_faces", lambda name, root: ck)
+    monkeypatch.setattr(runs, "_shown", lambda name, root, how: large if how == "bicubic" else ck)
+    monkeypatch.setattr(train, "fit", fit)
+    recipe = sibling_arm("liu", "liu-b-bicubic", "test")
+    with pytest.raises(Enough):
+        train_run(Run(recipe, "demo-ck", "frame", 1, 3, seed=5), "test", machine=FLOAT32)
+    _, shown, _, who, seed, *_ = asked
+    assert shown is large and seed == 5
+    np.testing.assert_array_equal(who.test, parts(ck, "frame", 1, 3).test)
+
+
+def test_masks_of_the_controls(faces):
+    """The mean is over the training images; shuffled masks stay within their split, and each is there once."""
+    marks, training = true_landmarks(faces), faces.where("Training")
+    own = make_masks(faces, marks, "regions", 0.3, training)
+    mean, shuffled = (make_masks(faces, marks, kind, 0.3, training) for kind in ("mean", "shuffled"))
+    np.testing.assert_allclose(mean, np.broadcast_to(own[training].mean(0), own.shape), rtol=1e-6)
+    for split in ("Training", "PublicTest", "PrivateTest"):
+        rows = faces.where(split)
+        assert sorted(m.tobytes() for m in shuffled[rows]) == sorted(m.tobytes() for m in own[rows])
+    assert not np.array_equal(own, shuffled)
+
+
+def test_the_distances_of_run_json_are_those_of_the_embedding(faces, monkeypatch):
+    monkeypatch.setattr(runs, "_faces", lambda name, root: faces)
+    recipe = sibling_arm(
+        "dnnrl", "tdnn", "test", width=0.25, epochs=1, batch_size=7, size=48, canvas=60, crop=54
+    )
+    result = train_run(Run(recipe, "demo"), "test", machine=FLOAT32)
+    assert result.info["embedding"] == distances(result.embedding, result.predictions["test_labels"])

@@ -1,0 +1,109 @@
+"""Tables on arms made by hand: seeds, folds, people and classes each have their place."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from fercompanion import embed, evaluate, tables
+from fercompanion.data import FER_CLASSES
+from fercompanion.recipes import MILD
+from fercompanion.runs import Result, Run
+
+
+def arm(hits, seeds=(0,), labels=None, clean=None, subject=None, sizes=(1,)):
+    """An arm that names the next class where it is wrong, hits bool (S, n)."""
+    n = hits.shape[1]
+    labels = np.arange(n) % 7 if labels is None else labels
+    rows = np.where(hits[..., None], np.eye(7)[labels], np.eye(7)[(labels + 1) % 7])
+    ran = tuple(
+        Result(
+            {
+                "epochs": 3,
+                "classes": list(FER_CLASSES),
+                "n": {"test": size},
+                "metrics": {"test_last_epoch": 10.0 * k, "test_selected_maximum": 20.0 * k},
+            },
+            Path(),
+        )
+        for k, size in enumerate(sizes)
+    )
+    clean = np.ones(n, bool) if clean is None else clean
+    subject = np.arange(n).astype(str) if subject is None else subject
+    return tables.Tested(np.arange(n), labels, clean, subject, {"centre": rows, "tencrop": rows}, ran, seeds)
+
+
+def test_the_table_of_accuracies():
+    """Copies in Training are left out of the second number; folds weigh by their images."""
+    hits, clean = np.arange(40)[None] < 30, np.arange(40) < 20
+    row = tables.accuracies({"vgg19": arm(hits, clean=clean, sizes=(10, 30))}).loc["VGG19"]
+    assert row["TenCrop"].startswith("75.00 [") and row["TenCrop, 20 without a copy in Training"].startswith(
+        "100.00 ["
+    )
+    assert row["centre, last epoch"] == 7.5 and row["centre, best test epoch"] == 15
+
+
+def test_recalls_and_confusions_by_true_class():
+    hits = np.arange(70)[None] % 14 != 0  # half of the class 0 is taken for class 1
+    t = arm(hits)
+    row = tables.recall_table({"lkrnet": t}, FER_CLASSES, "Table 3").loc[("LKRNet", "ours, 3 epochs")]
+    assert row[list(FER_CLASSES)].tolist() == [50] + [100] * 6
+    matrix = tables.confusion_mean(t)
+    assert matrix[0].tolist() == [5, 5, 0, 0, 0, 0, 0] and matrix[:, 1].tolist() == [5, 10, 0, 0, 0, 0, 0]
+
+
+def test_differences_in_the_lab_draw_people():
+    people = np.repeat(np.arange(20), 10)
+    a, b = np.ones((1, 200), bool), (np.arange(200) >= 50)[None]
+    group = {"lkrnet": arm(a, subject=people), "vgg19": arm(b, subject=people)}
+    for clusters, units in ((True, people), (False, np.arange(200))):
+        shown = tables.differences(group, pairs=(("lkrnet", "vgg19"),), clusters=clusters)["ours"].iloc[0]
+        assert shown == str(evaluate.clustered_difference(a, b, units))
+
+
+def test_seeds_are_paired_by_number():
+    right, wrong = np.ones((1, 7), bool), np.zeros((1, 7), bool)
+    first, other = arm(np.concatenate([right, wrong]), (0, 1)), arm(np.concatenate([right, wrong]), (1, 2))
+    assert [h.tolist() for h in tables.paired(first, other)] == [wrong.tolist(), right.tolist()]
+
+
+def test_folds_are_pooled_in_the_order_of_the_images():
+    """Each image keeps its own logits, whichever fold it was tested in."""
+    results, labels = {}, np.arange(8) % 3
+    for fold, index in enumerate(([1, 4, 6, 7], [0, 2, 3, 5])):
+        index = np.array(index)
+        made = Result({"data_sha256": "0"}, Path())
+        logits = np.eye(3)[labels[index]]
+        made.__dict__["predictions"] = {
+            "test_index": index,
+            "test_labels": labels[index],
+            "test_clean": index % 2 == 0,
+            "test_subject": index.astype(str),
+            "test_logits_centre": logits,
+            "test_logits_tencrop": logits,
+        }
+        results[Run(replace(MILD, name="mild-vgg19"), "demo-ck", "subject", fold, 2)] = made
+    (t,) = tables.by_arm(results).values()
+    assert t.hits().all() and t.labels.tolist() == labels.tolist() and t.subject.tolist() == list("01234567")
+
+
+def test_k_of_the_grey_values_is_chosen_on_public_test(demo, monkeypatch):
+    asked = []
+    monkeypatch.setattr(evaluate, "best_k", lambda *a: asked.append(a) or 3)
+    hits, clean, k = tables.grey_neighbours("test", "demo")
+    valid = demo.where("PublicTest")
+    ((bank, bank_labels, queries, labels, _),) = asked
+    assert k == 3 and np.array_equal(labels, demo.labels[valid]) and len(bank) == len(demo.where("Training"))
+    assert np.array_equal(queries, demo.images[valid].reshape(len(valid), -1)) and hits.shape == (
+        1,
+        len(clean),
+    )
+
+
+def test_distances_in_triplets_are_positive_where_classes_lie_apart(tmp_path):
+    labels = np.array([0, 0, 0, 1, 1, 2])  # the sixth has no partner
+    result = Result({}, tmp_path)
+    result.__dict__["embedding"] = (labels[:, None] * np.array([[3.0, 4.0]])).astype(np.float16)
+    result.__dict__["predictions"] = {"test_labels": labels}
+    d = embed.triplet_distances(result)
+    assert d.shape == (5,) and set(d.tolist()) <= {25.0, 100.0}
