@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PROFILE ?= demo
+AT_A_TIME ?= 2
 ARGS =
 FACENET = facenet-pytorch==2.6.0
 TORCH = $$(grep -E '^torch(vision)?==' requirements.txt)
@@ -15,7 +16,7 @@ BIN = .venv/bin
 INSTALLED = .venv/.done
 endif
 PIP = $(BIN)/python -m pip --disable-pip-version-check
-RUN = $(BIN)/python tools/run_notebooks.py
+RUN = $(BIN)/python tools/run_notebooks.py --workers $(AT_A_TIME)
 
 # Notebooks run in notebooks/, so relative paths are completed here.
 DATA ?= $(FERCOMPANION_DATA)
@@ -34,6 +35,7 @@ help: ## list what can be made (the default)
 	@echo "                                CK+, archived; of full width and length, a few archived, the rest for a GPU"
 	@echo "  DATA=folder                   where FER2013 and CK+ lie (or set FERCOMPANION_DATA)"
 	@echo "  RETRAIN=1                     train archived runs anew, into a folder of their own"
+	@echo "  AT_A_TIME=1                   run notebooks one by one (2 by default: about 1.5 GB of memory each)"
 	@echo "  ARGS=...                      more options of the tool, such as ARGS=--verbose"
 	@echo "  PYTHON=python3.12             the Python that make setup takes (3.11 to 3.14)"
 	@echo

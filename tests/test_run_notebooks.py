@@ -87,6 +87,28 @@ def test_keep_going(notebook, run):
     assert "[2/2] b.ipynb ... ok" in out
 
 
+def test_two_at_a_time(notebook, run, tmp_path):
+    """One that fails does not take along what runs beside it, but nothing is begun after it."""
+    shown = notebook("b.ipynb", "import os\nprint(profile, seed, os.environ['OMP_NUM_THREADS'])")
+    others = [notebook(f"{name}.ipynb", "1") for name in "cdef"]
+    status, out, err = run(
+        notebook("a.ipynb", "1 / 0"),
+        shown,
+        *others,
+        "--workers",
+        "2",
+        "--profile",
+        "paper",
+        "-p",
+        "seed='007'",
+    )
+    assert (status, len(err)) == (1, 1) and err[0].startswith(
+        "a.ipynb, code cell 2 (1 / 0): ZeroDivisionError"
+    )
+    assert "a.ipynb FAILED after" in out and "b.ipynb ok after" in out and "f.ipynb      0.0  not run" in out
+    assert printed(tmp_path / "out" / "b.ipynb").startswith("paper 007 ")
+
+
 def test_wrong_calls_give_one_line_and_status_2(notebook, run, tmp_path):
     path = notebook("a.ipynb", "1")
     (tmp_path / "broken.ipynb").write_text("not json")

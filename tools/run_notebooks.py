@@ -21,9 +21,11 @@ import io
 import logging
 import os
 import re
+import subprocess
 import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -31,9 +33,6 @@ import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from PIL import Image
-
-from fercompanion.figures import reduced
-from fercompanion.whole import whole
 
 ROOT = Path(__file__).resolve().parents[1]
 STYLED_TABLE = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-f])")  # pandas draws these names at random
@@ -61,6 +60,16 @@ def main(arguments: list[str] | None = None) -> int:
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it warns of is in our lines
 
+    start, workers = time.monotonic(), min(options.workers, len(jobs))
+    rows = side_by_side(jobs, out, options, workers) if workers > 1 else one_by_one(jobs, out, options)
+    if rows is None:
+        return 130
+    _print_table(rows, time.monotonic() - start)
+    return int(any(status != "ok" for *_, status in rows))
+
+
+def one_by_one(jobs: list, out: Path, options: argparse.Namespace) -> list[tuple[str, float, str]] | None:
+    """Run notebooks here; returns (name, seconds, status) of each, None if it was interrupted."""
     rows = []
     for number, (path, parameters) in enumerate(jobs, 1):
         if any(status == "FAILED" for *_, status in rows) and not options.keep_going:
@@ -76,15 +85,53 @@ def main(arguments: list[str] | None = None) -> int:
             error = failure
         except KeyboardInterrupt:
             print(f"interrupted; what it had printed is in {_short(out / path.name)}", flush=True)
-            return 130
+            return None
         rows.append((path.name, time.monotonic() - start, "FAILED" if error else "ok"))
         print(f"{rows[-1][2]} after {rows[-1][1]:.1f} s", flush=True)
         if error:
             print(error, file=sys.stderr, flush=True)
             if options.verbose and error.__cause__:
                 traceback.print_exception(error.__cause__)
-    _print_table(rows)
-    return int(any(status != "ok" for *_, status in rows))
+    return rows
+
+
+def side_by_side(
+    jobs: list, out: Path, options: argparse.Namespace, workers: int
+) -> list[tuple[str, float, str]] | None:
+    """The same with so many at a time, each by this tool in a process of its own, with its share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    shared = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads)}
+    switches = [s for s in ("--in-place", "--verbose") if getattr(options, s[2:].replace("-", "_"))]
+
+    rows = dict.fromkeys((path for path, _ in jobs), (0.0, "not run"))
+    failed = False
+
+    def apart(path: Path, parameters: dict) -> tuple[float, subprocess.CompletedProcess] | None:
+        if failed and not options.keep_going:
+            return None
+        begun = time.monotonic()
+        command = [sys.executable, __file__, str(path), "--out", str(out), *switches]
+        for name, value in parameters.items():
+            command += ["-p", f"{name}={value!r}"]
+        done = subprocess.run(command, capture_output=not options.verbose, text=True, env=shared)
+        return time.monotonic() - begun, done
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = {pool.submit(apart, *job): job[0] for job in jobs}
+        try:
+            for number, job in enumerate(as_completed(waiting), 1):
+                if job.result() is None:
+                    continue
+                (seconds, done), path = job.result(), waiting[job]
+                rows[path] = seconds, "FAILED" if done.returncode else "ok"
+                print(f"[{number}/{len(jobs)}] {path.name} {rows[path][1]} after {seconds:.1f} s", flush=True)
+                print(done.stderr or "", end="", file=sys.stderr, flush=True)
+                failed |= done.returncode != 0
+        except KeyboardInterrupt:  # the processes have it, too, and save what they had
+            pool.shutdown(cancel_futures=True)
+            print(f"interrupted; what the notebooks had printed is in {_short(out)}", flush=True)
+            return None
+    return [(path.name, *row) for path, row in rows.items()]
 
 
 def run_notebook(path: Path, output: Path, parameters: dict, verbose: bool = False) -> None:
@@ -129,6 +176,8 @@ def put_back(path: Path, executed: Path) -> None:
 
     Tables are numbered, so that the same outputs are the same text.  The file is replaced in one step.
     """
+    from fercompanion.whole import whole  # brings torch along, which nobody else here needs
+
     numbers: dict[str, str] = {}
     notebook, copy = (nbformat.read(p, as_version=4) for p in (path, executed))
     for cell, done in zip(notebook.cells, copy.cells, strict=True):
@@ -203,6 +252,8 @@ def _numbered(output, numbers: dict[str, str]):
 
 def _smaller(output):
     """The output with its pictures in fewer colours."""
+    from fercompanion.figures import reduced
+
     data = output.get("data", {})
     if "image/png" in data:
         with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
@@ -213,10 +264,10 @@ def _smaller(output):
     return output
 
 
-def _print_table(rows: list[tuple[str, float, str]]) -> None:
+def _print_table(rows: list[tuple[str, float, str]], in_all: float) -> None:
     width = max(len(name) for name, *_ in rows)
     print(f"\n{'notebook':<{width}}  seconds  status")
-    for name, seconds, status in [*rows, ("all", sum(seconds for _, seconds, _ in rows), "")]:
+    for name, seconds, status in [*rows, ("all", in_all, "")]:
         print(f"{name:<{width}}  {seconds:7.1f}  {status}".rstrip(), flush=True)
 
 
@@ -258,6 +309,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--out", type=Path, help="folder of the executed notebooks (default: build/notebooks/PROFILE)")
     add("--in-place", action="store_true", help="put the new outputs into the notebooks that ran through")
+    add(
+        "--workers", type=int, default=1, help="so many notebooks at a time, each with its share of the cores"
+    )
     add("--keep-going", action="store_true", help="go on with the next notebook after one has failed")
     add("--verbose", action="store_true", help="show what the cells print while they run, and tracebacks")
     return parser.parse_args(arguments)
