@@ -11,10 +11,10 @@ from fercompanion.recipes import MILD
 from fercompanion.runs import Result, Run
 
 
-def arm(hits, seeds=(0,), labels=None, clean=None, subject=None, sizes=(1,)):
+def arm(hits, seeds=(0,), clean=None, subject=None, sizes=(1,)):
     """An arm that names the next class where it is wrong, hits bool (S, n)."""
     n = hits.shape[1]
-    labels = np.arange(n) % 7 if labels is None else labels
+    labels = np.arange(n) % 7
     rows = np.where(hits[..., None], np.eye(7)[labels], np.eye(7)[(labels + 1) % 7])
     ran = tuple(
         Result(

@@ -120,9 +120,9 @@ def side_by_side(
         waiting = {pool.submit(apart, *job): job[0] for job in jobs}
         try:
             for number, job in enumerate(as_completed(waiting), 1):
-                if job.result() is None:
+                if (found := job.result()) is None:
                     continue
-                (seconds, done), path = job.result(), waiting[job]
+                (seconds, done), path = found, waiting[job]
                 rows[path] = seconds, "FAILED" if done.returncode else "ok"
                 print(f"[{number}/{len(jobs)}] {path.name} {rows[path][1]} after {seconds:.1f} s", flush=True)
                 print(done.stderr or "", end="", file=sys.stderr, flush=True)

@@ -26,7 +26,6 @@ FEW_WRONG = (
     "are worth as much; where nobody has, for one frame a person)"
 )
 """How `tables.estimate_of` makes the intervals of frames, after "from a bootstrap over people"."""
-WIDTHS = {1.0: "full width", 0.5: "half width", 0.25: "quarter width"}
 
 
 @cache
@@ -85,7 +84,7 @@ def dnnrl_line(plan: plans.Profile) -> str:
     return (
         f"**DNNRL**'s loss is printed {gain:+.2f} points above the usual triplet loss. With the sign of its own gradients "
         f"(Eqs. 2-4) triplets in the wrong order have no gradient; from random weights it ends at {alone:.1f} %, {side} the grey values themselves ({grey:.1f} %); beside "
-        f"cross-entropy the two losses differ by {signed(str(e.ours))} ({WIDTHS[width]}, {tested['dnnrl'].epochs} epochs, "
+        f"cross-entropy the two losses differ by {signed(str(e.ours))} ({plans.WIDTHS[width]}, {tested['dnnrl'].epochs} epochs, "
         f"{verdicts.count(e.runs, 'seed')})."
     )
 
@@ -174,7 +173,7 @@ def wild_block(plan: plans.Profile) -> str:
             rows += [[TITLES[a], "–", tables.NOT_RUN, *[""] * 5] for a in held.arms if a not in shown]
         if not rows:
             continue
-        width = WIDTHS[held.recipe.width]
+        width = plans.WIDTHS[held.recipe.width]
         below = [held.notes["wild"], *(unnamed(group) for group in groups)]
         if t := next((t for group in groups for t in group.values()), None):
             last = " (by stronger transforms: the last)" if groups[-1] else ""
