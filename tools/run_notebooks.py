@@ -23,6 +23,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -30,6 +31,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from PIL import Image
@@ -42,6 +44,21 @@ CELL_FILE = re.compile(r"[^\s'\"]*ipykernel_\d+[/\\]\d+\.py")  # how warnings na
 
 class NotebookError(Exception):
     """One line for the user."""
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel that listens on files, and whose own log, which is about its sockets, goes nowhere.
+
+    Ports are chosen before the kernel starts and may be taken by another one in between: a notebook in some
+    hundred failed to start beside others.
+    """
+
+    async def start_kernel(self, **options):
+        """Start it, on ports where there are no sockets in files (Windows)."""
+        if os.name == "posix":
+            self.folder = tempfile.TemporaryDirectory(prefix="kernel-")  # lives as long as this
+            self.transport, self.connection_file = "ipc", f"{self.folder.name}/kernel.json"
+        await super().start_kernel(**options, stderr=subprocess.DEVNULL)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -154,8 +171,8 @@ def run_notebook(path: Path, output: Path, parameters: dict, verbose: bool = Fal
             progress_bar=False,
             stdout_file=sys.stdout if verbose else None,
             coalesce_streams=True,
-            extra_arguments=["--log-level=CRITICAL"],
-        )  # the kernel's own log is about its sockets
+            kernel_manager_class=Kernel,
+        )
         if all(cell.metadata.papermill.status == "completed" for cell in done.cells):
             return
         problem = "the kernel ended before the last cell (a call of sys.exit?)"
