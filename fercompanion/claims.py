@@ -156,7 +156,7 @@ def not_run(
     planned = (plans.lab_runs if lab else plans.all_runs)(archive.plan)
     both = [a for a in ("liu-a", "liu-b") if a not in archive.liu] or ["liu-a", "liu-b"]
     arms = dict.fromkeys(x for a in arms for x in (both if a == "liu-ensemble" else [a]))
-    where = archive.plan.name if set(arms) <= {plans.arm_of(run) for run in planned} else "paper"
+    where = archive.plan.name if set(arms) <= {run.recipe.arm for run in planned} else "paper"
     missing = "; ".join(TITLES[a] for a in arms)
     told = {"ours": shown(effects), "needs": f"PROFILE={where}: {missing}"} | told
     groups = (archive.wild, archive.lab, archive.dnnrl, archive.joined, archive.liu)
@@ -288,9 +288,9 @@ def kim_arms(archive: Archive, protocol: str, *arms: str, sound: bool = False) -
 
 def same_folds(runs: dict[Run, Result], *arms: str) -> dict[str, Tested]:
     """Arms, pooled over the splits that all of them have."""
-    folds = [{(run.seed, run.fold) for run in runs if plans.arm_of(run) == a} for a in arms]
+    folds = [{(run.seed, run.fold) for run in runs if run.recipe.arm == a} for a in arms]
     both = set.intersection(*folds)
-    own = {x: r for x, r in runs.items() if plans.arm_of(x) in arms and (x.seed, x.fold) in both}
+    own = {x: r for x, r in runs.items() if x.recipe.arm in arms and (x.seed, x.fold) in both}
     return tables.by_arm(own, partial=True)
 
 

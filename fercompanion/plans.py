@@ -459,14 +459,9 @@ def trained(plan: Profile, results: Iterable[Result]) -> str:
 
 def drawn(run: Run) -> bool:
     """Whether a figure shows the run's embedding: LKRNet's lambdas, DNNRL's arms, two of Kim et al.'s; first of each."""
-    arm, wild = arm_of(run), run.protocol == "official"
+    arm, wild = run.recipe.arm, run.protocol == "official"
     if run.seed or run.fold:
         return False
     if run.recipe.paper == "kim":
         return run.protocol in ("random", "subject") and arm in ("kim", "kim-softmax")
     return wild and (arm in LAMBDAS or run.recipe.paper == "dnnrl")
-
-
-def arm_of(run: Run) -> str:
-    """The arm of a run's recipe."""
-    return run.recipe.arm

@@ -27,7 +27,9 @@ from .data import DataError, Faces, clean_mask, first_line, load_faces
 from .recipes import Recipe
 from .whole import DAMAGED, kept_if_possible, save_arrays, whole
 
-ROOT = Path(__file__).resolve().parents[1]
+_PARENT = Path(__file__).resolve().parents[1]
+ROOT = _PARENT if (_PARENT / "pyproject.toml").is_file() else Path.cwd()
+"""The repository; for a package that was installed without it, the folder where one works."""
 AVERAGED = {"LKRNet": "lkrnet", "DNNRL": "dnn", "Liu et al.": "liu-a", "Kim et al.": "kim-softmax"}
 """Paper -> the arm that notebook 10 averages with the other papers'."""
 SELECTIONS = {
@@ -588,6 +590,8 @@ def environment() -> dict:
 
 
 def _git_commit() -> str:
+    if not (_PARENT / ".git").exists():  # a commit of what lies around says nothing
+        return "unknown"
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10

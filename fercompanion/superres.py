@@ -26,6 +26,7 @@ from .data import DataError, Faces, first_line
 from .landmarks import cache_dir
 from .predict import Machine, this_machine
 from .progress import tqdm
+from .recipes import CHOICES
 from .whole import whole
 
 
@@ -67,17 +68,15 @@ SETTINGS = {
 }
 """Name -> settings: the paper's size, and one that a CPU trains in half a minute."""
 
-HOW = ("original", "bicubic", *SETTINGS)
-"""What `enlarge` can do; "original" leaves the images as they are."""
-
 
 def enlarge(faces: Faces, how: str, machine: Machine | None = None) -> Faces:
     """The faces at twice their size.
 
     Parameters
     ----------
-    how : one of `HOW`.  Generators are trained when first needed, on the data set's Training images (all images
-        of a data set without splits), and kept in the cache, as are the images that they enlarge.
+    how : "original" (nothing is done), "bicubic", "srgan" or "srgan-small".  Generators are trained when first
+        needed, on the data set's Training images (all images of a data set without splits), and kept in the
+        cache, as are the images that they enlarge.
 
     Returns
     -------
@@ -89,8 +88,8 @@ def enlarge(faces: Faces, how: str, machine: Machine | None = None) -> Faces:
     DataError
         `how` is unknown.
     """
-    if how not in HOW:
-        raise DataError(f"faces={how!r}: choose from {', '.join(HOW)}")
+    if how not in CHOICES["faces"]:
+        raise DataError(f"faces={how!r}: choose from {', '.join(CHOICES['faces'])}")
     if how == "original":
         return faces
     if how == "bicubic":

@@ -12,7 +12,7 @@ import pandas as pd
 from . import evaluate, protocols
 from .data import DataError, clean_mask, load_faces
 from .papers import ACCURACIES, METHODS, published, published_gains, published_recalls
-from .plans import FACTORIAL, arm_of
+from .plans import FACTORIAL
 from .runs import Result, Run, kept_arrays, results_folder, whole_or_told
 from .siblings import sibling_arm
 from .whole import kept_if_possible, whole
@@ -133,7 +133,7 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
         )
     groups: dict[str, dict[int, list]] = {}
     for run, result in results.items():
-        groups.setdefault(arm_of(run), {}).setdefault(run.seed, []).append((run, result))
+        groups.setdefault(run.recipe.arm, {}).setdefault(run.seed, []).append((run, result))
     tested = {}
     for arm, seeds in groups.items():
         folds = {seed: {run.fold for run, _ in own} for seed, own in seeds.items()}
@@ -657,7 +657,7 @@ def by_split(results: dict[Run, Result]) -> pd.DataFrame:
 
 def kim_title(run: Run) -> str:
     """The arm of a run of Kim et al.'s, and whether it is the printed recipe unchanged."""
-    arm = arm_of(run)
+    arm = run.recipe.arm
     return TITLES[arm] + PRINTED * (run.recipe == sibling_arm("kim", arm))
 
 
@@ -869,7 +869,7 @@ def _kim_gains() -> dict[tuple[str, str], str]:
 
 def _kim_runs(results: dict[Run, Result], arm: str, protocol: str) -> dict[tuple[int, int], Result]:
     """(seed, fold) -> result."""
-    own = ((run, r) for run, r in results.items() if run.protocol == protocol and arm_of(run) == arm)
+    own = ((run, r) for run, r in results.items() if run.protocol == protocol and run.recipe.arm == arm)
     return {(run.seed, run.fold): r for run, r in own}
 
 

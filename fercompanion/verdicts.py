@@ -284,7 +284,7 @@ def _whole() -> dict[tuple[bool, str], Recipe]:
     """Whether in the wild, and arm -> the recipe of the profile "paper", whose schedules are whole."""
     groups = (plans.wild_runs, plans.lab_runs, plans.dnnrl_runs, plans.liu_runs, plans.kim_runs)
     found = [run for f in groups for run in f(plans.profile("paper"))]
-    return {(run.protocol == "official", plans.arm_of(run)): run.recipe for run in found}
+    return {(run.protocol == "official", run.recipe.arm): run.recipe for run in found}
 
 
 def setting(t: Tested, view: str, seeds: Sequence[int] = ()) -> str:

@@ -407,7 +407,7 @@ def test_the_same_difference_in_every_split_is_not_certain():
     """One frame of 181, five times: by chance, and far from a difference without error."""
     group = kim({("kim-softmax", "random"): 0.95, ("kim", "random"): 0.951}, folds=5)
     for run, r in group.kim["random"].items():
-        r.info["metrics"]["test_centre"] = 100 * (179 + (plans.arm_of(run) == "kim")) / 181
+        r.info["metrics"]["test_centre"] = 100 * (179 + (run.recipe.arm == "kim")) / 181
     j = BY_ID["K2"].judge(group)
     assert j.verdict == OPEN and "no scatter" in j.why and np.isnan(j.p)
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fercompanion import estimate
 from fercompanion.__main__ import chosen_recipe, main, parser
-from fercompanion.plans import PROFILES, all_runs, arm_of, literal_lab_runs
+from fercompanion.plans import PROFILES, all_runs, literal_lab_runs
 
 
 def run(capsys, *arguments):
@@ -97,7 +97,7 @@ def test_plans_start_with_one_seed_of_every_arm(name):
     plan = PROFILES[name]
     runs = all_runs(plan)
     assert len(set(runs)) == len(runs) == len({r.where for r in runs})
-    assert [arm_of(r) for r in runs[: len(plan.arms)]] == list(plan.arms)
+    assert [r.recipe.arm for r in runs[: len(plan.arms)]] == list(plan.arms)
     assert {r.seed for r in runs[: len(plan.arms)]} == {0}
     second = next((place for place, r in enumerate(runs) if r.seed), len(runs))
     late = {r.recipe.name for r in runs} - {r.recipe.name for r in runs[:second]}

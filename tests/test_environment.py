@@ -1,6 +1,10 @@
 """The files that say what is installed agree: pyproject.toml, requirements.txt, environment.yml, Makefile."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -88,3 +92,21 @@ def test_installed_is_what_is_locked(name):
 def test_no_file_of_the_environment_names_a_package_index():
     for file in ("requirements.txt", "environment.yml", "Makefile", "pyproject.toml"):
         assert not re.search(r"https?://|--(extra-)?index|--find-links", (ROOT / file).read_text()), file
+
+
+def test_without_the_repository_results_go_where_one_works(tmp_path):
+    """As pip installs it, and never into site-packages; nor is a commit of what lies around it noted."""
+    shutil.copytree(ROOT / "fercompanion", tmp_path / "site" / "fercompanion")
+    (tmp_path / "work").mkdir()
+    git = ["git", "-C", tmp_path / "work", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-qm", "another's", "--allow-empty"], check=True)
+    told = "from fercompanion import runs; print(runs.results_folder('mine'), runs._git_commit())"
+    done = subprocess.run(
+        [sys.executable, "-c", told],
+        cwd=tmp_path / "work",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site"), "FERCOMPANION_RESULTS": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{tmp_path / 'work' / 'results' / 'mine'} unknown\n", done.stderr

@@ -45,7 +45,7 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
     monkeypatch.delenv("FERCOMPANION_RESULTS")
     wild, seed0 = plans.profile("paper"), {}
     for run, result in find_all(plans.wild_runs(wild, plans.FACTORIAL), "paper").items():
-        seed0.setdefault(plans.arm_of(run), result)
+        seed0.setdefault(run.recipe.arm, result)
     lkrnet = tables.confusion_mean(
         tables.by_arm(find_all(plans.wild_runs(wild, ("lkrnet",)), "paper"))["lkrnet"]
     )
@@ -59,9 +59,9 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
 
     cpu = plans.profile("paper-cpu")
     violated = {
-        plans.arm_of(run): (triplet_distances(r) <= 0).mean()
+        run.recipe.arm: (triplet_distances(r) <= 0).mean()
         for run, r in find_all(plans.dnnrl_runs(cpu), "paper-cpu").items()
-        if plans.arm_of(run) != "alexnet"
+        if run.recipe.arm != "alexnet"
     }
     assert 0.45 < violated.pop("dnnrl") < 0.55 and max(violated.values()) < 0.45
     liu = tables.by_arm(find_all(plans.liu_runs(cpu), "paper-cpu"))
