@@ -1,20 +1,11 @@
-"""Kernels under nbval listen on files, as a port may be taken by another kernel before its own has started."""
-
-import os
-import tempfile
+"""What nbval needs to run notebooks side by side."""
 
 import nbval.kernel
+from kernels import OnFiles
 
 
-class Kernel(nbval.kernel.KernelManager):
-    """A kernel in a folder of its own, which is removed with it."""
-
-    def start_kernel(self, **options):
-        """Start it, on ports where there are no sockets in files (Windows)."""
-        if os.name == "posix":
-            self.folder = tempfile.TemporaryDirectory(prefix="kernel-")
-            self.transport, self.connection_file = "ipc", f"{self.folder.name}/kernel.json"
-        super().start_kernel(**options)
+class Kernel(OnFiles, nbval.kernel.KernelManager):
+    """nbval's own, on files."""
 
 
 nbval.kernel.KernelManager = Kernel

@@ -1,10 +1,13 @@
 """The notebook runner: one line and the right exit status for every way in which a notebook can stop."""
 
+import gc
 import importlib.util
+import tempfile
 from pathlib import Path
 
 import nbformat
 import pytest
+import zmq
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("run_notebooks", ROOT / "tools" / "run_notebooks.py")
@@ -107,6 +110,19 @@ def test_two_at_a_time(notebook, run, tmp_path):
     ]
     assert "a.ipynb FAILED after" in out and "b.ipynb ok after" in out and "f.ipynb      0.0  not run" in out
     assert printed(tmp_path / "out" / "b.ipynb").startswith("paper 007 ")
+
+
+@pytest.mark.skipif(not zmq.IPC_PATH_MAX_LEN, reason="files cannot be sockets here")
+def test_kernels_listen_on_files_whose_names_are_short_enough(notebook, run, tmp_path, monkeypatch):
+    """A port may be taken by another kernel in the time between its choice and the kernel's start."""
+    told = "import json\nfrom ipykernel.connect import get_connection_info\nprint(json.loads(get_connection_info())['transport'])"
+    for folder, transport in ((tmp_path / "t", "ipc"), (tmp_path / ("t" * zmq.IPC_PATH_MAX_LEN), "tcp")):
+        folder.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        assert run(notebook("a.ipynb", told))[0] == 0
+        assert printed(tmp_path / "out" / "a.ipynb") == f"{transport}\n"
+        gc.collect()
+        assert not [p for p in folder.iterdir() if p.is_dir()]
 
 
 def test_wrong_calls_give_one_line_and_status_2(notebook, run, tmp_path):

@@ -23,7 +23,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -33,6 +32,7 @@ import nbformat
 import papermill
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import NoSuchKernel
+from kernels import OnFiles
 from nbclient.exceptions import DeadKernelError
 from PIL import Image
 
@@ -46,19 +46,12 @@ class NotebookError(Exception):
     """One line for the user."""
 
 
-class Kernel(AsyncKernelManager):
-    """A kernel that listens on files, and whose own log, which is about its sockets, goes nowhere.
+class Kernel(OnFiles, AsyncKernelManager):
+    """A kernel whose own log, which is about its sockets, goes nowhere."""
 
-    Ports are chosen before the kernel starts and may be taken by another one in between: a notebook in some
-    hundred failed to start beside others.
-    """
-
-    async def start_kernel(self, **options):
-        """Start it, on ports where there are no sockets in files (Windows)."""
-        if os.name == "posix":
-            self.folder = tempfile.TemporaryDirectory(prefix="kernel-")  # lives as long as this
-            self.transport, self.connection_file = "ipc", f"{self.folder.name}/kernel.json"
-        await super().start_kernel(**options, stderr=subprocess.DEVNULL)
+    def start_kernel(self, **options):
+        """Start it; what cells print is not its log."""
+        return super().start_kernel(**options, stderr=subprocess.DEVNULL)
 
 
 def main(arguments: list[str] | None = None) -> int:
