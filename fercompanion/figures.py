@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 
@@ -21,6 +22,7 @@ from .runs import ROOT, results_folder
 from .siblings import ARMS as SIBLING_ARMS
 from .tables import PRINTED, TITLES, Tested
 from .verdicts import SHORT
+from .whole import whole
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#555555")
@@ -58,7 +60,7 @@ def save(
     table: pd.DataFrame | None = None,
     shows: Sequence[Faces] = (),
 ) -> Path:
-    """Write figures/<profile>/<name>.pdf and .png, and .csv if there is a table.
+    """Write figures/<profile>/<name>.pdf and .png, and .csv if there is a table, each whole or not at all.
 
     With RETRAIN=1 the folder is <profile>-retrain, as the results'.  An empty table is not written, so that
     redrawing without the runs does not wipe out what was drawn from them.
@@ -79,14 +81,14 @@ def save(
             text = "\n".join(fill(line, 110, break_on_hyphens=False) for line in note.split("\n"))
             # Below the axes: savefig's tight box takes it in.
             figure.text(0.5, -0.02, text, ha="center", va="top", fontsize=7, color="0.35")
-        path = folder / f"{name}.png"
-        figure.savefig(path)
-        with Image.open(path) as drawn:
-            small = reduced(drawn)
-        small.save(path, optimize=True, dpi=(plt.rcParams["savefig.dpi"],) * 2)
-        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+        figure.savefig(drawn := BytesIO(), format="png")
+        with whole(folder / f"{name}.png") as file, Image.open(drawn) as picture:
+            reduced(picture).save(file, "PNG", optimize=True, dpi=picture.info["dpi"])
+        with whole(folder / f"{name}.pdf") as file:
+            figure.savefig(file, format="pdf", metadata={"CreationDate": None})
     if table is not None and len(table):
-        table.to_csv(folder / f"{name}.csv")
+        with whole(folder / f"{name}.csv") as file:
+            table.to_csv(file)
     return folder / name
 
 

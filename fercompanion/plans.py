@@ -268,7 +268,7 @@ PROFILES = {
                 kim_first={"random": 5, "sequence": 2, "subject": 2},
                 kim_printed={
                     "kim": {"random": 5, "sequence": 1, "subject": 5},
-                    "kim-no-occlusion": {"subject": 4},
+                    "kim-no-occlusion": {"subject": 5},
                     "kim-softmax": {"random": 5},
                     "kim-resnet18": {"random": 5},
                 },

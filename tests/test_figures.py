@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 matplotlib.use("Agg")
@@ -38,3 +40,20 @@ def test_curves_of_runs_that_lost_patience():
     assert {tuple(p) for p in band.get_paths()[0].vertices} == {(1, 20), (1, 30), (2, 40), (2, 50), (3, 45)}
     for line in (mean, mean_too):
         assert line.get_ydata().tolist() == pytest.approx([25, 45, np.nan], nan_ok=True)
+
+
+def test_a_figure_is_whole_or_as_it_was(monkeypatch, tmp_path):
+    """Two profiles draw at a time, and figures of demo faces are the same file for both."""
+    monkeypatch.setattr(figures, "ROOT", tmp_path)
+    table = pd.DataFrame({"a": [1.5]})
+    path = figures.save(plt.figure(figsize=(1, 1)), "paper", "one", "a note", table)
+    assert path == tmp_path / "figures" / "paper" / "one"
+    before = {p.name: p.read_bytes() for p in path.parent.iterdir()}
+    assert set(before) == {"one.csv", "one.pdf", "one.png"} and before["one.csv"] == b",a\n0,1.5\n"
+    for name, what in (("reduced", figures), ("to_csv", pd.DataFrame)):
+        with monkeypatch.context() as m:
+            m.setattr(what, name, lambda *a, **k: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                figures.save(plt.figure(figsize=(1, 1)), "paper", "one", "a note", table)
+        assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
+    plt.close("all")
