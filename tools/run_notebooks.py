@@ -47,10 +47,14 @@ class NotebookError(Exception):
 
 
 class Kernel(OnFiles, AsyncKernelManager):
-    """A kernel whose own log, which is about its sockets, goes nowhere."""
+    """papermill's own, on files."""
+
+
+class SilentKernel(Kernel):
+    """The same without its log, which is about its sockets; what cells print is none of it."""
 
     def start_kernel(self, **options):
-        """Start it; what cells print is not its log."""
+        """Start it."""
         return super().start_kernel(**options, stderr=subprocess.DEVNULL)
 
 
@@ -164,7 +168,7 @@ def run_notebook(path: Path, output: Path, parameters: dict, verbose: bool = Fal
             progress_bar=False,
             stdout_file=sys.stdout if verbose else None,
             coalesce_streams=True,
-            kernel_manager_class=Kernel,
+            kernel_manager_class=Kernel if verbose else SilentKernel,
         )
         if all(cell.metadata.papermill.status == "completed" for cell in done.cells):
             return
@@ -323,7 +327,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--workers", type=int, default=1, help="so many notebooks at a time, each with its share of the cores"
     )
     add("--keep-going", action="store_true", help="go on with the next notebook after one has failed")
-    add("--verbose", action="store_true", help="show what the cells print while they run, and tracebacks")
+    add(
+        "--verbose",
+        action="store_true",
+        help="show what the cells print while they run, the kernels' own log, and tracebacks",
+    )
     return parser.parse_args(arguments)
 
 
