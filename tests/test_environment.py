@@ -94,6 +94,7 @@ def test_no_file_of_the_environment_names_a_package_index():
         assert not re.search(r"https?://|--(extra-)?index|--find-links", (ROOT / file).read_text()), file
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="no git here")
 def test_without_the_repository_results_go_where_one_works(tmp_path):
     """As pip installs it, and never into site-packages; nor is a commit of what lies around it noted."""
     shutil.copytree(ROOT / "fercompanion", tmp_path / "site" / "fercompanion")

@@ -1,11 +1,15 @@
 """The committed notebooks: run to the end, with the demo profile, so that no licensed face can be in them."""
 
 import ast
+import importlib.util
 import re
+from types import SimpleNamespace
 
 import nbformat
+import nbval.kernel
 import numpy as np
 import pytest
+from kernels import OnFiles
 
 from fercompanion import explain, plans, tables
 from fercompanion.data import FER_CLASSES
@@ -70,3 +74,11 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
     accuracy = {arm: [t.hits(view).mean() for view in ("centre", "tencrop")] for arm, t in liu.items()}
     assert accuracy["liu-a"][1] < accuracy["liu-a-no-center"][1]
     assert accuracy["liu-b"][0] < accuracy["liu-b-48"][0] and accuracy["liu-b"][1] > accuracy["liu-b-48"][1]
+
+
+def test_nbval_compares_no_warnings_and_its_kernels_listen_on_files():
+    place = importlib.util.spec_from_file_location("notebooks_conftest", ROOT / "notebooks" / "conftest.py")
+    place.loader.exec_module(conftest := importlib.util.module_from_spec(place))
+    conftest.pytest_collectstart(collector := SimpleNamespace(skip_compare=("metadata",)))
+    assert collector.skip_compare == ("metadata", "stderr")
+    assert issubclass(nbval.kernel.KernelManager, OnFiles)
