@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 from .recipes import Recipe
 
@@ -104,6 +105,24 @@ MODEL_B = {
     "shift": 4.0,
 }
 
+LEFT_OUT = {
+    "no-center": {"metric": "triplet", "lam": 0.0},
+    "relu": {"activation": "relu"},
+    "no-augmentation": {"flip": 0.0, "rotate": 0.0, "zoom": 0.0, "shift": 0.0},
+}
+"""What takes one of its three ingredients (center loss, PReLU, augmentation) from Liu et al.'s model A."""
+
+
+def model_a(*left_out: str) -> str:
+    """The arm of model A without some of its ingredients, in the order of `LEFT_OUT`: ``model_a("relu")``."""
+    return "-".join(["liu-a", *left_out])
+
+
+def _without(*how_many: int) -> dict[str, dict]:
+    every = [left_out for n in how_many for left_out in combinations(LEFT_OUT, n)]
+    return {model_a(*some): {k: v for x in some for k, v in LEFT_OUT[x].items()} for some in every}
+
+
 ARMS = {
     "dnnrl": {
         # with SGD at 0.01 it rests on a plateau
@@ -117,15 +136,13 @@ ARMS = {
         "dnnrl-joint": {"cross_entropy": 1.0},
     },
     "liu": {
-        "liu-a": {},
-        "liu-a-no-center": {"metric": "triplet", "lam": 0.0},
-        "liu-a-relu": {"activation": "relu"},
-        "liu-a-no-augmentation": {"flip": 0.0, "rotate": 0.0, "zoom": 0.0, "shift": 0.0},
+        **_without(0, 1),
         "liu-b": MODEL_B,
         "liu-b-bicubic": MODEL_B | {"faces": "bicubic"},
         "liu-b-48": MODEL_B | {"faces": "original", "size": 48, "canvas": 48, "crop": 44, "shift": 2.0},
         "liu-vgg16": {"model": "vgg16", "metric": "triplet", "lam": 0.0, "lr": 1e-3},
         "liu-vgg19": {"model": "liu_vgg19", "metric": "triplet", "lam": 0.0, "lr": 1e-3},
+        **_without(2, 3),
     },
     "kim": {
         "kim": {},
