@@ -22,6 +22,7 @@ from .evaluate import Estimate
 from .models import build_model
 from .papers import ACCURACIES, published, published_accuracies, published_gains, published_recalls
 from .runs import Result, Run, find_all
+from .siblings import LEFT_OUT, with_and_without
 from .tables import FEWEST, TITLES, Tested
 from .verdicts import (
     FAILS,
@@ -236,10 +237,7 @@ def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: 
     title = f"{TITLES[a[0]]} − {TITLES[b[0]]}{', k-NN' * (b[1] == 'knn')}"
     units = first.subject if group in ("lab", "kim") else first.index
     runs = len(set(first.folds)) * (1 if group == "kim" else len(hits))
-    e = effect(title, hits, others, units, value, runs, decides)
-    if not first.clean.all():
-        own = first.clean
-        e = replace(e, clean=evaluate.clustered_difference(hits[:, own], others[:, own], units[own]))
+    e = effect(title, hits, others, units, value, runs, decides, clean=first.clean)
     if group != "kim" or runs < FEWEST:
         return e
     each = [split_accuracies(t) for t in (first, other)]
@@ -378,7 +376,19 @@ def lambda_sweep(archive: Archive) -> Judgement:
     return replace(j, p=max(j.p, float(p)))  # both must hold
 
 
-LEFT_OUT = ("no-center", "relu", "no-augmentation")
+def ingredients(archive: Archive) -> Judgement:
+    """M5: what each of model A's three ingredients brings, over the four settings of the other two."""
+    arms = {a: None for part in LEFT_OUT for pair in with_and_without(part).values() for a in pair}
+    if missing := tables.lacking(archive.liu, *arms):
+        return not_run(archive, missing)
+    effects = []
+    for part in LEFT_OUT:
+        hits, others, index, clean = tables.main_effect(archive.liu, part)
+        effects.append(effect(part, hits, others, index, runs=len(hits), clean=clean))
+    test = f"2 × 2 × 2 factorial, paired bootstrap over {images(effects[0].runs)}"
+    return conclude(effects, [archive.liu[a] for a in arms], test)
+
+
 HARD, EASY = ("anger", "fear", "surprise"), ("disgust", "neutral")
 
 
@@ -668,7 +678,7 @@ CLAIMS = (
     Claim("M2", "with 18.5 % of VGG16's parameters", parameters),
     Claim("M3", "A + B > VGG16, VGG19", beats("liu", "liu-ensemble > liu-vgg16", "liu-ensemble > liu-vgg19")),
     Claim("M4", "faces twice as large help ResNet50", beats("liu", "liu-b > liu-b-48", controls=["liu-b-bicubic > liu-b-48"])),
-    Claim("M5", "center loss, PReLU, augmentation help", beats("liu", *(f"liu-a > liu-a-{x}" for x in LEFT_OUT))),
+    Claim("M5", "center loss, PReLU, augmentation help", ingredients),
     Claim("M6", "recalls of three classes, confusions of fear", spoken_recalls),
     Claim("K1", "99.44 % on random frames of CK+", random_level),
     Claim("K2", "triplet loss > softmax", under_an_image),

@@ -165,9 +165,11 @@ def sign_flip(
     gain = (np.atleast_2d(hits).astype(float) - np.atleast_2d(other)).mean(0)
     _, cluster = np.unique(clusters, return_inverse=True)
     sums = np.bincount(cluster, gain)
-    signs = np.random.default_rng(seed).integers(0, 2, (draws, len(sums))) * 2 - 1
-    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
-    return float((as_far.sum() + 1) / (draws + 1))
+    rng, as_far = np.random.default_rng(seed), 0
+    for first in range(0, draws, 1000):  # thousands of images as clusters would take gigabytes at once
+        signs = rng.integers(0, 2, (min(1000, draws - first), len(sums))) * 2 - 1
+        as_far += (np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9).sum()
+    return float((as_far + 1) / (draws + 1))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from .recipes import ARMS
 from .regions import key_region_mask
 from .runs import ROOT, results_folder
 from .siblings import ARMS as SIBLING_ARMS
+from .siblings import with_and_without
 from .tables import PRINTED, TITLES, Tested
 from .verdicts import SHORT
 from .whole import whole
@@ -487,6 +488,39 @@ def detection_rates(table: pd.DataFrame, images: pd.DataFrame):
     ax.set_xticks(range(len(table)), names, fontsize=7)
     ax.set(ylabel="faces found by MTCNN, %", ylim=(min(90, table.min().min() - 1), 100.3))
     ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+def ingredients(tested: dict[str, Tested], table: pd.DataFrame):
+    """Accuracy of Liu et al.'s model A without and with each ingredient, a line for each setting of the other two.
+
+    Parameters
+    ----------
+    tested : its eight arms.
+    table : `tables.ingredients` of them; the difference over all four settings is each panel's title.
+    """
+    figure, axes = plt.subplots(1, len(table), figsize=(6.6, 3.2), sharey=True)
+    for ax, part in zip(axes, table.index, strict=True):
+        for place, (there, pair) in enumerate(with_and_without(part).items()):
+            ends = [100 * tested[a].hits().mean() for a in reversed(pair)]
+            label = " and ".join(there) or "neither"
+            ax.plot(
+                ends, color=CLASS_COLOURS[place], ls=LINES[place], marker=CLASS_MARKERS[place], label=label
+            )
+        ax.plot(
+            table.loc[part, ["without, %", "with it, %"]],
+            color="0.2",
+            lw=4,
+            alpha=0.3,
+            label="mean",
+            zorder=1,
+        )
+        ax.set_xticks([0, 1], ["without", "with"])
+        ax.set(title=f"{part}\n{table.loc[part, 'difference']}", xlim=(-0.25, 1.25))
+        ax.legend(
+            title="beside", loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=7, title_fontsize=7
+        )
+    axes[0].set_ylabel("accuracy, %")
     return figure
 
 

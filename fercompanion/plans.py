@@ -38,6 +38,7 @@ class Siblings:
     kim_first : protocol -> how many of them are run, where that is not all.
     kim_printed : arm -> protocol -> of ten such, how many it is also trained on by the printed recipe, beside a
         shortened one.
+    longer : networks trained in the wild for longer, one a paper, for the mean of all papers' networks.
     """
 
     base: str = "paper"
@@ -49,6 +50,7 @@ class Siblings:
     kim_folds: int = 10
     kim_first: dict[str, int] = field(default_factory=dict)
     kim_printed: dict[str, dict[str, int]] = field(default_factory=dict)
+    longer: tuple[Recipe, ...] = ()
 
     def recipes(self, paper: str) -> list[Recipe]:
         """The arms of a paper, as the profile trains them."""
@@ -165,7 +167,7 @@ SMALL = replace(
     lam=0.0,
     triplets="none",
     label_smoothing=0.1,
-    epochs=30,
+    epochs=80,
     batch_size=64,
     lr=2e-3,
     schedule="cosine",
@@ -187,6 +189,24 @@ _SHORTER = {"standardise": True, "schedule": "cosine"}
 _SMALLER = {"size": 48, "canvas": 60, "crop": 54, "zoom": 5 / 48, "lr": 0.05}
 # AlexNet's pools need all of 108, and its optimiser a small rate.
 _ALEXNET = {name: getattr(DNNRL, name) for name in ("size", "canvas", "crop", "zoom")} | {"lr": 3e-4}
+
+# What a network of another paper gets for a mean with LKRNet's: its own loss, and all that helps it in the wild.
+_LONG_DNN = replace(
+    sibling_arm("dnnrl", "dnn", "long"),
+    **_SHORTER | _SMALLER,
+    width=0.5,
+    epochs=40,
+    label_smoothing=0.1,
+    weight_decay=5e-4,
+    flip=0.5,
+    balanced=False,
+    select="accuracy",
+    rollback=0.0,
+    patience=0,
+)
+_LONG_A = replace(
+    sibling_arm("liu", "liu-a", "long"), **_SHORTER, width=0.5, epochs=20, dropout=0.3, label_smoothing=0.1
+)
 
 PROFILES = {
     p.name: p
@@ -271,6 +291,7 @@ PROFILES = {
                     "kim-softmax": {"random": 5},
                     "kim-resnet18": {"random": 5},
                 },
+                longer=(_LONG_A, _LONG_DNN),
             ),
         ),
         Profile(
@@ -305,6 +326,10 @@ PROFILES = {
                 seeds=5,
                 kim_seeds=5,
                 kim_printed={"kim": {"random": 5, "sequence": 1, "subject": 5}},
+                longer=tuple(
+                    replace(r, width=1.0, epochs=100)
+                    for r in (_LONG_A, _LONG_DNN, replace(SMALL, name="long-kim-softmax"))
+                ),
             ),
         ),
     )
@@ -352,6 +377,11 @@ def long_runs(plan: Profile) -> list[Run]:
         return []
     recipe = replace(plan.recipe, name="long", epochs=plan.long_epochs)
     return [Run(arm(recipe, a), plan.wild) for a in LONG_ARMS]
+
+
+def long_sibling_runs(plan: Profile) -> list[Run]:
+    """Runs in the wild of the other papers' networks, for the mean of all."""
+    return [Run(recipe, plan.wild) for recipe in plan.siblings.longer]
 
 
 def strong_runs(plan: Profile) -> list[Run]:
@@ -432,6 +462,7 @@ def all_runs(plan: Profile) -> list[Run]:
     first += (
         small_runs(plan)
         + long_runs(plan)
+        + long_sibling_runs(plan)
         + [run for run in strong if run.seed == 0]
         + kim_printed_runs(plan)
         + [run for run in literal if run.seed == 0]

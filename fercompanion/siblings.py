@@ -106,21 +106,30 @@ MODEL_B = {
 }
 
 LEFT_OUT = {
-    "no-center": {"metric": "triplet", "lam": 0.0},
-    "relu": {"activation": "relu"},
-    "no-augmentation": {"flip": 0.0, "rotate": 0.0, "zoom": 0.0, "shift": 0.0},
+    "center loss": ("no-center", {"metric": "triplet", "lam": 0.0}),
+    "PReLU": ("relu", {"activation": "relu"}),
+    "augmentation": ("no-augmentation", {"flip": 0.0, "rotate": 0.0, "zoom": 0.0, "shift": 0.0}),
 }
-"""What takes one of its three ingredients (center loss, PReLU, augmentation) from Liu et al.'s model A."""
+"""Ingredient of Liu et al.'s model A -> how arms without it are called, and what they change."""
 
 
 def model_a(*left_out: str) -> str:
-    """The arm of model A without some of its ingredients, in the order of `LEFT_OUT`: ``model_a("relu")``."""
-    return "-".join(["liu-a", *left_out])
+    """The arm of model A without some ingredients of `LEFT_OUT`: ``model_a("PReLU")`` is "liu-a-relu"."""
+    return "-".join(["liu-a", *(name for part, (name, _) in LEFT_OUT.items() if part in left_out)])
+
+
+def with_and_without(part: str) -> dict[tuple[str, ...], tuple[str, str]]:
+    """The other two ingredients as far as they are there -> the arm of model A with `part`, and that without."""
+    others = [x for x in LEFT_OUT if x != part]
+    gone = [some for n in range(3) for some in combinations(others, n)]
+    return {
+        tuple(x for x in others if x not in some): (model_a(*some), model_a(part, *some)) for some in gone
+    }
 
 
 def _without(*how_many: int) -> dict[str, dict]:
-    every = [left_out for n in how_many for left_out in combinations(LEFT_OUT, n)]
-    return {model_a(*some): {k: v for x in some for k, v in LEFT_OUT[x].items()} for some in every}
+    every = [some for n in how_many for some in combinations(LEFT_OUT, n)]
+    return {model_a(*some): {k: v for x in some for k, v in LEFT_OUT[x][1].items()} for some in every}
 
 
 ARMS = {

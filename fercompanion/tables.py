@@ -14,7 +14,7 @@ from .data import DataError, clean_mask, load_faces
 from .papers import ACCURACIES, METHODS, published, published_gains, published_recalls
 from .plans import FACTORIAL
 from .runs import Result, Run, kept_arrays, results_folder, whole_or_told
-from .siblings import sibling_arm
+from .siblings import LEFT_OUT, sibling_arm, with_and_without
 from .whole import kept_if_possible, whole
 
 TITLES = {
@@ -457,6 +457,57 @@ def both_and_single(tested: dict[str, Tested]) -> tuple[np.ndarray, np.ndarray]:
     """
     vgg19, baseline1, baseline2, lkrnet = (h.astype(int) for h in paired(*(tested[a] for a in FACTORIAL)))
     return lkrnet + vgg19, baseline1 + baseline2
+
+
+def main_effect(
+    tested: dict[str, Tested], part: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The four of Liu et al.'s model A that have an ingredient beside the four that lack it, alike in the other two.
+
+    Returns
+    -------
+    hits, other : bool (S, 4 n), with and without it (TenCrop), one pair of arms after another.
+    index : int (4 n,), the image of each; the cluster to draw, since four pairs saw the same.
+    clean : bool (4 n,), images without an exact copy in Training.
+    """
+    pairs = with_and_without(part).values()
+    hits = paired(*(tested[a] for pair in pairs for a in pair))
+    one = tested["liu-a"]
+    return (
+        np.concatenate(hits[::2], 1),
+        np.concatenate(hits[1::2], 1),
+        np.tile(one.index, len(pairs)),
+        np.tile(one.clean, len(pairs)),
+    )
+
+
+def ingredients(tested: dict[str, Tested]) -> pd.DataFrame:
+    """What center loss, PReLU and augmentation bring Liu et al.'s model A, each over the settings of the other two.
+
+    Points on the test images (TenCrop) with bootstrap intervals over images and seeds; no rows if one of the eight
+    networks is missing.
+    """
+    rows = []
+    for part in LEFT_OUT:
+        pairs = with_and_without(part)
+        if lacking(tested, *(a for pair in pairs.values() for a in pair)):
+            continue
+        hits, other, index, clean = main_effect(tested, part)
+        row = {
+            "ingredient": part,
+            "with it, %": 100 * hits.mean(),
+            "without, %": 100 * other.mean(),
+            "difference": str(evaluate.clustered_difference(hits, other, index)),
+        }
+        if not clean.all():
+            row["difference, without copies in Training"] = str(
+                evaluate.clustered_difference(hits[:, clean], other[:, clean], index[clean])
+            )
+        for there, (a, b) in pairs.items():
+            name = f"beside {' and '.join(there) or 'neither of the others'}"
+            row[name] = str(evaluate.clustered_difference(*paired(tested[a], tested[b])))
+        rows.append(row)
+    return _frame(rows, "ingredient")
 
 
 def interaction(tested: dict[str, Tested]) -> evaluate.Estimate | None:

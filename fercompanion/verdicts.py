@@ -149,17 +149,20 @@ def effect(
     runs: int = 1,
     decides: bool = True,
     luck: float = LUCK,
+    clean: np.ndarray | None = None,
 ) -> Effect:
-    """Difference of hits (S, n), bootstrapped over units and seeds.
+    """Difference of hits (S, n), bootstrapped over units and seeds; also on the images that are `clean`, if not all are.
 
     p: McNemar's exact one for one pair of runs, by flipping signs where units have several images.
     """
-    e = evaluate.clustered_difference(hits, other, units)
+    e, own = evaluate.clustered_difference(hits, other, units), None
+    if clean is not None and not clean.all():
+        own = evaluate.clustered_difference(hits[:, clean], other[:, clean], units[clean])
     if len(np.unique(units)) < len(units):
         p = evaluate.sign_flip(hits, other, units)
     else:
         p = evaluate.mcnemar(hits[0], other[0]).p if runs == 1 and hits.dtype == bool else normal_p(e)
-    return Effect(title, published, e, p, runs, decides, luck=luck)
+    return Effect(title, published, e, p, runs, decides, own, luck)
 
 
 def normal_p(e: Estimate) -> float:
