@@ -76,7 +76,6 @@ def save(
     licensed = any(not faces.name.startswith("demo") for faces in shows)
     own = results_folder(profile).name if licensed or not shows else "demo"
     folder = ROOT / ("build/figures" if licensed else "figures") / own
-    folder.mkdir(parents=True, exist_ok=True)
     if figure is not None:
         if note:
             text = "\n".join(fill(line, 110, break_on_hyphens=False) for line in note.split("\n"))

@@ -594,11 +594,11 @@ def _git_commit() -> str:
         return "unknown"
     try:
         commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=_PARENT, capture_output=True, text=True, timeout=10
         )
         dirty = subprocess.run(
             ["git", "status", "--porcelain", "--", "fercompanion"],
-            cwd=ROOT,
+            cwd=_PARENT,
             capture_output=True,
             text=True,
             timeout=10,

@@ -1,6 +1,7 @@
 """Claims: synthetic runs that win, lose, tie or fall short; arithmetic by the papers' printed numbers; Holm."""
 
 from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from fercompanion.claims import Archive
 from fercompanion.data import FER_CLASSES, DataError
 from fercompanion.evaluate import Estimate
 from fercompanion.runs import Result, Run
+from fercompanion.siblings import LEFT_OUT, model_a
 from fercompanion.verdicts import FAILS, HOLDS, NONE, NOT_RUN, OPEN, UNTESTABLE, Claim, Effect, Judgement
 
 WHOLE = verdicts._whole()
@@ -196,6 +198,51 @@ def test_the_interaction_is_of_both_parts():
     assert j.verdict == HOLDS and j.published == "+1.27"
     assert j.effects[0].ours.value == pytest.approx(4, abs=0.7)
     assert BY_ID["L5"].judge(wild(both | {"lkrnet": 0.65})).verdict == FAILS
+
+
+def model_a_arms(brings, **how):
+    """Arms of model A whose ingredients bring so much each, wherever the others are."""
+    every = [some for n in range(4) for some in combinations(LEFT_OUT, n)]
+    left = {model_a(*some): 0.7 - sum(brings[x] for x in some) for some in every}
+    return {arm: simulated(arm, a, **how) for arm, a in left.items()}
+
+
+def test_an_ingredient_is_judged_over_the_settings_of_the_others():
+    brings = {"center loss": 0.02, "PReLU": 0.06, "augmentation": 0.03}
+    group = model_a_arms(brings, n=3000)
+    j = BY_ID["M5"].judge(archive(liu=group))
+    assert j.verdict == HOLDS and [e.title for e in j.effects] == list(brings)
+    for e, gain in zip(j.effects, brings.values(), strict=True):
+        assert e.ours.value == pytest.approx(100 * gain, abs=0.5) and e.clean is None
+    assert "2 × 2 × 2" in j.test and "5 seeds" in j.protocol
+    harmful = model_a_arms(brings | {"PReLU": -0.06}, n=3000)
+    assert BY_ID["M5"].judge(archive(liu=harmful)).verdict == FAILS
+    del group["liu-a-no-center-relu"]
+    j = BY_ID["M5"].judge(archive(liu=group))
+    assert j.verdict == NOT_RUN and "A, no center loss, ReLU" in j.needs and "crops alone" not in j.needs
+
+
+def test_main_effects_count_an_image_once():
+    """Four pairs saw the same images: their interval is that of the images, not of four times as many."""
+    group = model_a_arms({"center loss": 0.0, "PReLU": 0.05, "augmentation": 0.0}, n=900, seeds=1)
+    one = {
+        a: replace(t, classes={}, logits=group["liu-a-relu" if "relu" in a else "liu-a"].logits)
+        for a, t in group.items()
+    }
+    table, pair = tables.ingredients(one), [t.hits() for t in (one["liu-a"], one["liu-a-relu"])]
+    alone = evaluate.clustered_difference(*pair, one["liu-a"].index)
+    assert (
+        table.loc["PReLU", "difference"] == str(alone)
+        and table.loc["augmentation", "difference"] == "0.00 [0.00, 0.00]"
+    )
+    beside = ["center loss and augmentation", "augmentation", "center loss", "neither of the others"]
+    assert dict(table.loc["PReLU"].iloc[3:].dropna()) == {f"beside {b}": str(alone) for b in beside}
+    clean = np.arange(900) % 3 > 0
+    some = {a: replace(t, clean=clean) for a, t in one.items()}
+    own = evaluate.clustered_difference(*[h[:, clean] for h in pair], np.flatnonzero(clean))
+    assert tables.ingredients(some).loc["PReLU", "difference, without copies in Training"] == str(own)
+    assert BY_ID["M5"].judge(archive(liu=some)).effects[1].clean == own
+    assert not len(tables.ingredients({"liu-a": one["liu-a"]}))
 
 
 def test_difficult_classes_weigh_a_third_and_easy_ones_a_half():

@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 
 from fercompanion import figures, tables  # noqa: E402
 from fercompanion.runs import Result  # noqa: E402
+from fercompanion.siblings import ARMS, LEFT_OUT, with_and_without  # noqa: E402
 
 
 def trained(accuracies) -> Result:
@@ -40,6 +41,24 @@ def test_curves_of_runs_that_lost_patience():
     assert {tuple(p) for p in band.get_paths()[0].vertices} == {(1, 20), (1, 30), (2, 40), (2, 50), (3, 45)}
     for line in (mean, mean_too):
         assert line.get_ydata().tolist() == pytest.approx([25, 45, np.nan], nan_ok=True)
+
+
+def test_ingredients_stand_between_the_networks_that_differ_in_them():
+    arms = {a: k for k, a in enumerate(a for a in ARMS["liu"] if a == "liu-a" or a.startswith("liu-a-"))}
+    index, labels, clean = np.arange(10), np.zeros(10, int), np.ones(10, bool)
+    named = {a: (index >= k).astype(int)[None] for a, k in arms.items()}  # k of ten are right
+    tested = {
+        a: tables.Tested(index, labels, clean, index, {}, (), (0,), {"tencrop": named[a]}) for a in arms
+    }
+    table = tables.ingredients(tested)
+    axes = figures.ingredients(tested, table).axes
+    assert [ax.get_title().partition("\n")[0] for ax in axes] == list(LEFT_OUT)
+    for ax, part in zip(axes, LEFT_OUT, strict=True):
+        *lines, mean = (line.get_ydata().tolist() for line in ax.lines)
+        assert lines == [[10.0 * arms[b], 10.0 * arms[a]] for a, b in with_and_without(part).values()]
+        assert mean == pytest.approx(np.mean(lines, axis=0))
+        assert ax.get_title().endswith(table.loc[part, "difference"])
+    plt.close("all")
 
 
 def test_a_figure_is_whole_or_as_it_was(monkeypatch, tmp_path):

@@ -74,6 +74,12 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
     accuracy = {arm: [t.hits(view).mean() for view in ("centre", "tencrop")] for arm, t in liu.items()}
     assert accuracy["liu-a"][1] < accuracy["liu-a-no-center"][1]
     assert accuracy["liu-b"][0] < accuracy["liu-b-48"][0] and accuracy["liu-b"][1] > accuracy["liu-b-48"][1]
+    brings = tables.ingredients(liu).map(lambda x: float(str(x).partition(" [")[0]))
+    beside = brings.filter(like="beside ")
+    assert beside.loc["PReLU"].dropna().min() > 0 > brings.loc["augmentation", "difference"]
+    center = beside.loc["center loss"].dropna()
+    assert center["beside PReLU and augmentation"] < 0 < center["beside augmentation"]
+    assert center.drop("beside PReLU and augmentation").min() >= 0
 
 
 def test_nbval_compares_no_warnings_and_its_kernels_listen_on_files():

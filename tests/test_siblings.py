@@ -55,6 +55,21 @@ def test_every_field_of_a_paper_has_a_source(paper):
     assert listed == set(SOURCES[paper])
 
 
+def test_ingredients_of_model_a_in_all_combinations():
+    """Each is left out in four networks; of a pair one recipe differs in what leaves it out, and in nothing else."""
+    every = {a for a in ARMS["liu"] if a == "liu-a" or a.startswith("liu-a-")}
+    assert len(every) == 8
+    for part, (_, changes) in siblings.LEFT_OUT.items():
+        pairs = siblings.with_and_without(part)
+        assert {a for pair in pairs.values() for a in pair} == every and len(pairs) == 4
+        for there, (a, b) in pairs.items():
+            first, other = (asdict(sibling_arm("liu", x)) for x in (a, b))
+            assert {k: v for k, v in other.items() if first[k] != v and k != "name"} == changes
+            for x in set(siblings.LEFT_OUT) - {part}:
+                gone = siblings.LEFT_OUT[x][1].items() <= first.items()
+                assert gone == (x not in there)
+
+
 def test_sources_say_what_a_profile_changes():
     recipe = sibling_arm("kim", "kim", "demo", epochs=4, standardise=True)
     rows = {name: source for name, _, source in sources(recipe, KIM, SOURCES["kim"])}
