@@ -67,7 +67,7 @@ setup: $(INSTALLED) ## install the pinned packages into .venv (once; some minute
 reproduce: $(INSTALLED) ## train what is missing, run all notebooks: make reproduce PROFILE=paper DATA=/folder
 	@start=$$(date +%s); \
 	$(BIN)/python -m fercompanion sweep --profile $(PROFILE) || \
-	  { test $$? -eq 1 && echo "going on with the runs that are there"; } && \
+	  { test $$? -eq 3 && echo "going on with the runs that are there"; } && \
 	$(RUN) --profile $(PROFILE) $(ARGS) && \
 	echo "make reproduce: done in $$(($$(date +%s) - start)) s; figures/$(PROFILE)/ and build/notebooks/$(PROFILE)/"
 

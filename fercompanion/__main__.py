@@ -136,6 +136,11 @@ RECIPES = {
     "paper_ck": PAPER_CK,
 }
 SIBLING_PLANS = {p.siblings.base: p.siblings for p in plans.PROFILES.values()}
+SIBLING_PLANS["paper"] = replace(
+    SIBLING_PLANS["paper"], papers={}
+)  # as printed, which the profile of that name is not
+LACKING = 3
+"""Exit status of a sweep after which runs are still missing; 1 is an error that comes before any training."""
 
 
 def doctor(options) -> int:
@@ -178,7 +183,7 @@ def train(options) -> int:
     if result is None:
         result = runs.train_run(run, options.profile, options.root, recipe.name)
     else:
-        print("archived already; RETRAIN=1 trains it anew into a folder of its own")
+        print(f"archived already; {runs.anew('the folder')}")
     for name, value in result.info["metrics"].items():
         print(f"{name:24}{value:7.2f} %")
     print(f"epoch {result.info['selected_epoch']} of {result.info['epochs']}: {result.info['selection']}")
@@ -287,7 +292,7 @@ def sweep(options) -> int:
     keep(*wanted)
     done = runs.complete([*archived, *missing], plan.name, options.root, keep, options.workers)
     print(f"{len(done)} of {len(wanted)} runs are in {runs.results_folder(plan.name)}")
-    return int(len(done) < len(wanted))
+    return LACKING * (len(done) < len(wanted))
 
 
 def expected_seconds(missing: list[runs.Run], workers: int | None) -> dict[runs.Run, float]:

@@ -22,7 +22,7 @@ from .evaluate import Estimate
 from .models import build_model
 from .papers import ACCURACIES, published, published_accuracies, published_gains, published_recalls
 from .runs import Result, Run, find_all
-from .siblings import LEFT_OUT, with_and_without
+from .siblings import LEFT_OUT, MODEL_A
 from .tables import FEWEST, TITLES, Tested
 from .verdicts import (
     FAILS,
@@ -378,15 +378,16 @@ def lambda_sweep(archive: Archive) -> Judgement:
 
 def ingredients(archive: Archive) -> Judgement:
     """M5: what each of model A's three ingredients brings, over the four settings of the other two."""
-    arms = {a: None for part in LEFT_OUT for pair in with_and_without(part).values() for a in pair}
-    if missing := tables.lacking(archive.liu, *arms):
+    if missing := tables.lacking(archive.liu, *MODEL_A):
         return not_run(archive, missing)
-    effects = []
-    for part in LEFT_OUT:
-        hits, others, index, clean = tables.main_effect(archive.liu, part)
-        effects.append(effect(part, hits, others, index, runs=len(hits), clean=clean))
+    hits, one = tables.model_a_hits(archive.liu), archive.liu["liu-a"]
+    index, clean = np.tile(one.index, 4), np.tile(one.clean, 4)
+    effects = [
+        effect(part, *tables.main_effect(hits, part), index, runs=len(hits["liu-a"]), clean=clean)
+        for part in LEFT_OUT
+    ]
     test = f"2 × 2 × 2 factorial, paired bootstrap over {images(effects[0].runs)}"
-    return conclude(effects, [archive.liu[a] for a in arms], test)
+    return conclude(effects, [archive.liu[a] for a in MODEL_A], test)
 
 
 HARD, EASY = ("anger", "fear", "surprise"), ("disgust", "neutral")

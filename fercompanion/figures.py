@@ -22,7 +22,7 @@ from .runs import ROOT, results_folder
 from .siblings import ARMS as SIBLING_ARMS
 from .siblings import with_and_without
 from .tables import PRINTED, TITLES, Tested
-from .verdicts import SHORT
+from .verdicts import NOT_RUN, SHORT
 from .whole import whole
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
@@ -490,18 +490,18 @@ def detection_rates(table: pd.DataFrame, images: pd.DataFrame):
     return figure
 
 
-def ingredients(tested: dict[str, Tested], table: pd.DataFrame):
+def ingredients(hits: dict[str, np.ndarray], table: pd.DataFrame):
     """Accuracy of Liu et al.'s model A without and with each ingredient, a line for each setting of the other two.
 
     Parameters
     ----------
-    tested : its eight arms.
-    table : `tables.ingredients` of them; the difference over all four settings is each panel's title.
+    hits : `tables.model_a_hits`.
+    table : `tables.ingredients` of the same arms; the difference over all four settings is each panel's title.
     """
     figure, axes = plt.subplots(1, len(table), figsize=(6.6, 3.2), sharey=True)
     for ax, part in zip(axes, table.index, strict=True):
         for place, (there, pair) in enumerate(with_and_without(part).items()):
-            ends = [100 * tested[a].hits().mean() for a in reversed(pair)]
+            ends = [100 * hits[a].mean() for a in reversed(pair)]
             label = " and ".join(there) or "neither"
             ax.plot(
                 ends, color=CLASS_COLOURS[place], ls=LINES[place], marker=CLASS_MARKERS[place], label=label
@@ -902,13 +902,14 @@ def claims(judgements):
     for row, j in enumerate(judgements):
         marker, colour = VERDICT_MARKS[j.verdict]
         edge, short = "#555555" if colour == "white" else colour, j.lacks == SHORT
+        hollow = short or j.verdict == NOT_RUN
         left.plot(0, row, marker, ms=6 if short else 7, mfc="white" if short else colour, mec=edge, mew=1.3)
         deciding = [e for e in j.effects if e.decides]
         for place, e in enumerate(deciding):
             y = row + (place - (len(deciding) - 1) / 2) * 0.26
-            width = 0.9 if short else 1.6
+            width = 0.9 if hollow else 1.6
             ax.plot([e.ours.low, e.ours.high], [y, y], color=edge, lw=width, solid_capstyle="butt")
-            ax.plot(e.ours.value, y, "o", ms=4, mfc="white" if short else edge, mec=edge)
+            ax.plot(e.ours.value, y, "o", ms=4, mfc="white" if hollow else edge, mec=edge)
             if np.isfinite(e.published):
                 ax.plot(e.published, y, "|", ms=8, mew=1.8, color="black")
         first = row == 0 or judgements[row - 1].claim.paper != j.claim.paper

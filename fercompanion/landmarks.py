@@ -109,10 +109,12 @@ def find_landmarks(
     """
     digests = faces.digests()
     folder = Path(cache) if cache is not None else cache_dir()
-    path = folder / f"landmarks-{faces.name}-{detector.key}.npz"
-    known = {}
-    for file in (SHIPPED / path.name, path):
-        known.update(_read(file))
+    path, known = folder / f"landmarks-{faces.name}-{detector.key}.npz", {}
+    for name in dict.fromkeys(
+        [*faces.name.split("+"), faces.name]
+    ):  # joined sets, then what was found of both
+        for place in (SHIPPED, folder):
+            known.update(_read(place / f"landmarks-{name}-{detector.key}.npz"))
     todo = _first_of_each(digests, known)
     if len(todo):
         try:  # a folder that cannot be written is found out now, and not after 4,096 faces

@@ -32,9 +32,21 @@ FER_FOLDERS = (
     "fer_2013",
     "fer",
     "images",
+    "archive",
     "challenges-in-representation-learning-facial-expression-recognition-challenge",
 )
-CK_FOLDERS = ("ck+48", "ck48", "ckplus", "ck+", "ck", "ckplus48", "ck_plus", "ck-plus", "cohn-kanade-plus")
+CK_FOLDERS = (
+    "ck+48",
+    "ck48",
+    "ckplus",
+    "ck+",
+    "ck",
+    "ckplus48",
+    "ck_plus",
+    "ck-plus",
+    "cohn-kanade-plus",
+    "archive",
+)
 SFEW_FOLDERS = (
     "sfew_2.0",
     "sfew 2.0",
@@ -110,8 +122,13 @@ def _subfolders(folder: Path, names: tuple[str, ...] | None = None) -> list[Path
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    """The file called so, in any case."""
-    return next((folder / e.name for e in _entries(folder) if e.name.lower() == name and e.is_file()), None)
+    """The file called so, in any case; also in a folder of its name, which some programs unpack it into."""
+    for entry in _entries(folder):
+        if entry.name.lower() == name:
+            path = folder / entry.name
+            if found := path if entry.is_file() else _file(path, name) if entry.is_dir() else None:
+                return found
+    return None
 
 
 def _image_files(folder: Path) -> list[Path]:

@@ -489,9 +489,12 @@ def trained(plan: Profile, results: Iterable[Result]) -> str:
 
 def drawn(run: Run) -> bool:
     """Whether a figure shows the run's embedding: LKRNet's lambdas, DNNRL's arms, two of Kim et al.'s; first of each."""
-    arm, wild = run.recipe.arm, run.protocol == "official"
+    arm, base = run.recipe.arm, run.recipe.name.partition("-")[0]
     if run.seed or run.fold:
         return False
     if run.recipe.paper == "kim":
         return run.protocol in ("random", "subject") and arm in ("kim", "kim-softmax")
-    return wild and (arm in LAMBDAS or run.recipe.paper == "dnnrl")
+    if run.recipe.paper == "dnnrl":
+        return run.protocol == "official" and base in {p.siblings.base for p in PROFILES.values()}
+    shown = arm in LAMBDAS and base in {p.recipe.name for p in PROFILES.values()}  # not the longer ones
+    return run.protocol == "official" and shown

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from math import cos, pi
+from math import cos, inf, pi
 
 from .models import options
+from .models.lkrnet import MASK_PLACES
 
 
 def _from(default, source: str):
@@ -20,6 +21,8 @@ def _sibling(default, about: str):
 CHOICES = {
     "faces": ("original", "bicubic", "srgan", "srgan-small"),
     "mask": ("none", "regions", "shuffled", "mean"),
+    "mask_at": MASK_PLACES,
+    "activation": ("prelu", "relu"),
     "metric": ("triplet", "exponential", "center"),
     "triplets": ("none", "batch", "epoch"),
     "optimizer": ("sgd", "adam", "adamax"),
@@ -27,6 +30,13 @@ CHOICES = {
     "select": ("accuracy", "loss", "last"),
 }
 """What fields of a `Recipe` may be."""
+SHARES, BELOW_1 = ("flip", "occlusion"), ("dropout", "momentum", "label_smoothing", "zoom")
+"""Fields from 0 to 1: probabilities, and what must stay below 1."""
+AT_LEAST_0 = (
+    *("localisation_rate", "region_alpha", "cross_entropy", "lam", "margin", "alpha", "center_rate", "clip"),
+    *("warmup_epochs", "warmup_lr", "decay", "weight_decay", "rollback", "lr_floor", "patience"),
+    *("blocks", "block_size", "rotate", "shift"),
+)
 
 
 @dataclass(frozen=True)
@@ -122,14 +132,21 @@ class Recipe:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose {', '.join(choices)}")
-        for name in ("epochs", "batch_size", "decay_every", "crop"):
+        for name in ("epochs", "batch_size", "decay_every", "crop", "size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
         for name in ("width", "lr"):
-            if not 0 < getattr(self, name) < float("inf"):
+            if not 0 < getattr(self, name) < inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected more than 0")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout}: expected 0 to 1, and less")
+        for name in AT_LEAST_0:
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name}={getattr(self, name)}: expected 0 or more")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected 0 to 1")
+        for name in BELOW_1:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected 0 to 1, and less")
         if max(self.crop, self.size) > self.canvas:
             raise ValueError(f"crop={self.crop}, size={self.size}: larger than the canvas of {self.canvas}")
         if self.mask != "none" and self.faces != "original" and "mask_at" in options(self.model):

@@ -153,9 +153,7 @@ class Result:
         """
         path = self.folder / "weights.safetensors"
         if not path.is_file():
-            raise DataError(
-                f"{path}: no weights here (archives hold none); train the run anew with RETRAIN=1"
-            )
+            raise DataError(f"{path}: no weights here (archives hold none); {anew('the folder')}")
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -181,6 +179,12 @@ def is_set(variable: str) -> bool:
     return os.environ.get(variable, "") not in ("", "0")
 
 
+def anew(what: str) -> str:
+    """How to train what is archived once more: a remedy for the end of a message."""
+    aside = f"move {what} away to train anew"
+    return aside if is_set("RETRAIN") else f"{aside}, or set RETRAIN=1 to train into a folder of its own"
+
+
 def find(run: Run, profile: str) -> Result | None:
     """The finished run, or None.
 
@@ -196,10 +200,7 @@ def find(run: Run, profile: str) -> Result | None:
     known = asdict(result.recipe)
     other = [k for k, v in asdict(run.recipe).items() if known[k] != v]
     if other:
-        raise DataError(
-            f"{path}: made with another recipe ({', '.join(other)} differ); move the folder away, "
-            "or train into a folder of its own with RETRAIN=1"
-        )
+        raise DataError(f"{path}: made with another recipe ({', '.join(other)} differ); {anew('the folder')}")
     return result
 
 
@@ -292,7 +293,7 @@ def possible(missing: list[Run], profile: str, root: str | None = None) -> list[
         if other := sorted({read(path).info["data_sha256"] for path in archived} - {copy}):
             raise DataError(
                 f"{name}: runs in {results_folder(profile)} were made on another copy ({other[0][:12]}, this one is "
-                f"{copy[:12]}), and runs on two cannot be compared; train all on yours with RETRAIN=1, or "
+                f"{copy[:12]}), and runs on two cannot be compared; {anew('them')}, or "
                 "look at the archived ones with FERCOMPANION_NO_TRAINING=1"
             )
         there.update(own)
@@ -594,7 +595,11 @@ def _git_commit() -> str:
         return "unknown"
     try:
         commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=_PARENT, capture_output=True, text=True, timeout=10
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=_PARENT,
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
         dirty = subprocess.run(
             ["git", "status", "--porcelain", "--", "fercompanion"],

@@ -162,6 +162,8 @@ ARMS = {
     },
 }
 """Paper -> arm -> what it changes in the paper's recipe."""
+MODEL_A = tuple(_without(0, 1, 2, 3))
+"""Liu et al.'s model A with all of its ingredients, without one, two and all three: eight arms."""
 
 SOURCES = {
     "dnnrl": {

@@ -13,8 +13,8 @@ from . import evaluate, protocols
 from .data import DataError, clean_mask, load_faces
 from .papers import ACCURACIES, METHODS, published, published_gains, published_recalls
 from .plans import FACTORIAL
-from .runs import Result, Run, kept_arrays, results_folder, whole_or_told
-from .siblings import LEFT_OUT, sibling_arm, with_and_without
+from .runs import Result, Run, anew, kept_arrays, results_folder, whole_or_told
+from .siblings import LEFT_OUT, MODEL_A, sibling_arm, with_and_without
 from .whole import kept_if_possible, whole
 
 TITLES = {
@@ -133,7 +133,7 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
     if len(copies) > 1:
         raise DataError(
             f"runs on {len(copies)} copies of the data ({', '.join(sorted(c[:12] for c in copies))}) cannot be "
-            "compared; train them all on one, with RETRAIN=1"
+            f"compared; {anew('those of one copy')}"
         )
     groups: dict[str, dict[int, list]] = {}
     for run, result in results.items():
@@ -459,26 +459,22 @@ def both_and_single(tested: dict[str, Tested]) -> tuple[np.ndarray, np.ndarray]:
     return lkrnet + vgg19, baseline1 + baseline2
 
 
-def main_effect(
-    tested: dict[str, Tested], part: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The four of Liu et al.'s model A that have an ingredient beside the four that lack it, alike in the other two.
+def model_a_hits(tested: dict[str, Tested]) -> dict[str, np.ndarray]:
+    """Arm -> hits bool (S, n) of Liu et al.'s eight model A, on the seeds that all have (TenCrop); empty if one is missing."""
+    if lacking(tested, *MODEL_A):
+        return {}
+    return dict(zip(MODEL_A, paired(*(tested[a] for a in MODEL_A)), strict=True))
+
+
+def main_effect(hits: dict[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray]:
+    """The four of `model_a_hits` that have an ingredient beside the four that lack it, alike in the other two.
 
     Returns
     -------
-    hits, other : bool (S, 4 n), with and without it (TenCrop), one pair of arms after another.
-    index : int (4 n,), the image of each; the cluster to draw, since four pairs saw the same.
-    clean : bool (4 n,), images without an exact copy in Training.
+    with it, without it : bool (S, 4 n), one pair of arms after another; each image stands there four times.
     """
     pairs = with_and_without(part).values()
-    hits = paired(*(tested[a] for pair in pairs for a in pair))
-    one = tested["liu-a"]
-    return (
-        np.concatenate(hits[::2], 1),
-        np.concatenate(hits[1::2], 1),
-        np.tile(one.index, len(pairs)),
-        np.tile(one.clean, len(pairs)),
-    )
+    return np.concatenate([hits[a] for a, _ in pairs], 1), np.concatenate([hits[b] for _, b in pairs], 1)
 
 
 def ingredients(tested: dict[str, Tested]) -> pd.DataFrame:
@@ -487,25 +483,23 @@ def ingredients(tested: dict[str, Tested]) -> pd.DataFrame:
     Points on the test images (TenCrop) with bootstrap intervals over images and seeds; no rows if one of the eight
     networks is missing.
     """
-    rows = []
-    for part in LEFT_OUT:
-        pairs = with_and_without(part)
-        if lacking(tested, *(a for pair in pairs.values() for a in pair)):
-            continue
-        hits, other, index, clean = main_effect(tested, part)
+    rows, hits = [], model_a_hits(tested)
+    for part in LEFT_OUT if hits else ():
+        own, other = main_effect(hits, part)
+        index, clean = (np.tile(x, 4) for x in (tested["liu-a"].index, tested["liu-a"].clean))
         row = {
             "ingredient": part,
-            "with it, %": 100 * hits.mean(),
+            "with it, %": 100 * own.mean(),
             "without, %": 100 * other.mean(),
-            "difference": str(evaluate.clustered_difference(hits, other, index)),
+            "difference": str(evaluate.clustered_difference(own, other, index)),
         }
         if not clean.all():
             row["difference, without copies in Training"] = str(
-                evaluate.clustered_difference(hits[:, clean], other[:, clean], index[clean])
+                evaluate.clustered_difference(own[:, clean], other[:, clean], index[clean])
             )
-        for there, (a, b) in pairs.items():
+        for there, (a, b) in with_and_without(part).items():
             name = f"beside {' and '.join(there) or 'neither of the others'}"
-            row[name] = str(evaluate.clustered_difference(*paired(tested[a], tested[b])))
+            row[name] = str(evaluate.clustered_difference(hits[a], hits[b]))
         rows.append(row)
     return _frame(rows, "ingredient")
 

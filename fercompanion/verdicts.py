@@ -84,7 +84,7 @@ class Effect:
             must = f"must differ by {self.resolvable + self.luck:.1f} points"
             if np.isnan(self.luck):
                 must = "cannot tell what other seeds would show"
-            side += f", but {count(self.runs, 'pair')} of runs {must}"
+            side += f", but so few runs {must}"
         if np.isfinite(self.published):
             where = "inside" if low <= self.published <= high else "outside"
             side += f", the printed {self.published:+.2f} lies {where}"
@@ -153,13 +153,16 @@ def effect(
 ) -> Effect:
     """Difference of hits (S, n), bootstrapped over units and seeds; also on the images that are `clean`, if not all are.
 
-    p: McNemar's exact one for one pair of runs, by flipping signs where units have several images.
+    p: McNemar's exact one for one pair of runs, by flipping signs where units have several images; of several seeds
+    that of the interval, if it is larger.
     """
     e, own = evaluate.clustered_difference(hits, other, units), None
     if clean is not None and not clean.all():
         own = evaluate.clustered_difference(hits[:, clean], other[:, clean], units[clean])
     if len(np.unique(units)) < len(units):
         p = evaluate.sign_flip(hits, other, units)
+        if len(hits) > 1:  # which knows the units alone; the interval knows the seeds too
+            p = max(p, normal_p(e))
     else:
         p = evaluate.mcnemar(hits[0], other[0]).p if runs == 1 and hits.dtype == bool else normal_p(e)
     return Effect(title, published, e, p, runs, decides, own, luck)
@@ -212,12 +215,11 @@ def conclude(
     elif verdict == OPEN and times:
         many = f"{times:.1f}" if times < 10 else f"{times:.0f}"
         power = f"{many} times as many images or runs, to detect an effect of the printed size"
-    needs = ", and ".join(filter(None, ["five pairs of runs" * few, power])) or "more runs" * (
-        verdict == OPEN
-    )
     official = tested[0].results[0].info["protocol"] == "official"  # there every pair of runs is a seed
+    five = "five seeds" if official else "five pairs of runs"
+    needs = ", and ".join(filter(None, [five * few, power])) or "more runs" * (verdict == OPEN)
     seeds = [e.runs for e in deciding] if official else [len(tables.common_seeds(*tested))]
-    told = {"ours": shown(effects), "protocol": setting(tested[0], view, seeds)} | told
+    told = {"ours": shown(effects), "protocol": setting(tested[0], view, seeds) + numerics(tested)} | told
     why = "; ".join(e.why for e in deciding)
     return settled(
         Judgement(verdict, why, test=test, needs=needs, effects=tuple(effects), p=p, lacks=FEW * few, **told),
@@ -298,6 +300,12 @@ def setting(t: Tested, view: str, seeds: Sequence[int] = ()) -> str:
     how = "PrivateTest" if i["protocol"] == "official" else count(runs, f"{i['protocol']} {kind}")
     crops = {"centre": "centre crop", "tencrop": "TenCrop"}[view]
     return f"{data_title(i['dataset'])}, {how}, n = {len(t.labels):,}, {several}, {t.epochs} epochs, {crops}"
+
+
+def numerics(tested: Sequence[Tested]) -> str:
+    """ ", bfloat16 and float32" where runs that are compared were not all computed in the same."""
+    each = {r.info["machine"].split(", ")[-1].split()[0] for t in tested for r in t.results}
+    return f", {' and '.join(sorted(each))}" if len(each) > 1 else ""
 
 
 def count(n: int, what: str) -> str:

@@ -40,6 +40,7 @@ def result(
         "classes": list(FER_CLASSES),
         "seed": seed,
         "fold": fold,
+        "machine": "CPU, 1 threads, float32",
         "selection": "best PublicTest epoch" if protocol == "official" else "last epoch",
         "n": {"train": 4 * len(hits), "valid": 0, "test": len(hits)},
         "epochs": changes.get("epochs", whole(arm, protocol).epochs),
@@ -243,6 +244,28 @@ def test_main_effects_count_an_image_once():
     assert tables.ingredients(some).loc["PReLU", "difference, without copies in Training"] == str(own)
     assert BY_ID["M5"].judge(archive(liu=some)).effects[1].clean == own
     assert not len(tables.ingredients({"liu-a": one["liu-a"]}))
+    more = one | {
+        "liu-a": simulated("liu-a", 0.9, n=900, seeds=3)
+    }  # a sweep that was cut off: others have the first seed alone
+    assert all(len(h) == 1 for h in tables.model_a_hits(more).values())
+    row = tables.ingredients(more).loc["PReLU"]
+    assert row["with it, %"] > 70 and row["beside center loss and augmentation"] != str(alone)
+
+
+def test_p_knows_the_seeds_too():
+    """Seeds that scatter as widely as they differ: flipping the signs of images alone would be sure."""
+    rng = np.random.default_rng(0)
+    shift = rng.normal(0, 0.02, (5, 1))
+    hits, other = (rng.random((5, 4000)) < 0.6 + x for x in (shift, -shift))
+    units = np.arange(4000) // 2
+    e = verdicts.effect("", hits, other, units)
+    assert (
+        e.p
+        == max(verdicts.normal_p(e.ours), evaluate.sign_flip(hits, other, units))
+        > evaluate.sign_flip(hits, other, units)
+    )
+    one = verdicts.effect("", hits[:1], other[:1], units)
+    assert one.p == evaluate.sign_flip(hits[:1], other[:1], units)
 
 
 def test_difficult_classes_weigh_a_third_and_easy_ones_a_half():
@@ -397,7 +420,7 @@ def test_one_pair_of_runs_must_differ_by_more_than_luck():
         assert (
             e.verdict == verdict
             and e.resolvable < 1
-            and ("1 pair of runs must differ by" in e.why) == (verdict == OPEN)
+            and ("so few runs must differ by" in e.why) == (verdict == OPEN)
         )
 
 
@@ -556,14 +579,13 @@ def test_what_more_runs_can_show():
     assert "splits of these overlap too much" in j.needs
     j = verdicts.conclude([replace(e, runs=2)], [simulated("vgg19", 0.7)], "")
     assert (
-        j.needs
-        == "five pairs of runs, and 2.0 times as many images or runs, to detect an effect of the printed size"
+        j.needs == "five seeds, and 2.0 times as many images or runs, to detect an effect of the printed size"
     )
 
 
 def test_few_runs_and_a_quantity_of_unknown_luck():
     e = verdicts.Effect("heat", np.nan, evaluate.Estimate(50, 40, 60), 1e-9, 4, luck=verdicts.NONE)
-    assert e.verdict == OPEN and "4 pairs of runs cannot tell" in e.why
+    assert e.verdict == OPEN and "so few runs cannot tell" in e.why
     assert replace(e, runs=5).verdict == HOLDS
 
 

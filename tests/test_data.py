@@ -102,7 +102,9 @@ def test_csv_is_preferred_to_folders_and_the_layout_says_so(tiny, tmp_path):
     assert load_faces("fer2013", tmp_path).layout == "one CSV file (icml_face_data.csv)"
 
 
-@pytest.mark.parametrize("place", ["", "fer2013", "FER2013", "fer2013/fer2013", "images"])
+@pytest.mark.parametrize(
+    "place", ["", "fer2013", "FER2013", "fer2013/fer2013", "images", "archive", "fer2013/fer2013.csv"]
+)
 def test_found_at_the_usual_places_through_the_environment(place, tiny, tmp_path, monkeypatch):
     write_csv(tmp_path / "data" / place, tiny)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 
 from fercompanion import figures, tables  # noqa: E402
 from fercompanion.runs import Result  # noqa: E402
-from fercompanion.siblings import ARMS, LEFT_OUT, with_and_without  # noqa: E402
+from fercompanion.siblings import LEFT_OUT, MODEL_A, with_and_without  # noqa: E402
 
 
 def trained(accuracies) -> Result:
@@ -44,14 +44,14 @@ def test_curves_of_runs_that_lost_patience():
 
 
 def test_ingredients_stand_between_the_networks_that_differ_in_them():
-    arms = {a: k for k, a in enumerate(a for a in ARMS["liu"] if a == "liu-a" or a.startswith("liu-a-"))}
+    arms = {a: k for k, a in enumerate(MODEL_A)}
     index, labels, clean = np.arange(10), np.zeros(10, int), np.ones(10, bool)
     named = {a: (index >= k).astype(int)[None] for a, k in arms.items()}  # k of ten are right
     tested = {
         a: tables.Tested(index, labels, clean, index, {}, (), (0,), {"tencrop": named[a]}) for a in arms
     }
     table = tables.ingredients(tested)
-    axes = figures.ingredients(tested, table).axes
+    axes = figures.ingredients(tables.model_a_hits(tested), table).axes
     assert [ax.get_title().partition("\n")[0] for ax in axes] == list(LEFT_OUT)
     for ax, part in zip(axes, LEFT_OUT, strict=True):
         *lines, mean = (line.get_ydata().tolist() for line in ax.lines)

@@ -285,6 +285,15 @@ def test_shipped_landmarks_are_used_and_left_alone(cached, faces, tmp_path, monk
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
+def test_joined_sets_find_the_landmarks_of_either(cached, faces, no_detector, tmp_path):
+    """Each set's own cache lies there: nothing is detected again, and nothing is written."""
+    marks, folder = cached
+    both = replace(faces, name=f"{faces.name}+other")
+    found = find_landmarks(both, cache=folder)
+    assert_same(found, marks)
+    assert not list(folder.glob("*+*"))
+
+
 def test_other_settings_have_another_cache(cached, faces, no_detector):
     keys = {
         d.key

@@ -10,7 +10,7 @@ import pytest
 
 from fercompanion import estimate
 from fercompanion.packs import pack
-from fercompanion.plans import PROFILES, all_runs, wild_runs
+from fercompanion.plans import PROFILES, all_runs, drawn, wild_runs
 from fercompanion.predict import this_machine
 from fercompanion.runs import INFO, Run, find, results_folder
 
@@ -53,6 +53,13 @@ def test_a_run_is_packed_once_and_a_later_one_is_added(tmp_path):
     with tarfile.open(path) as tar:
         assert len(tar.getnames()) == 6
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_embeddings_of_longer_runs_stay_at_home():
+    runs = {r.recipe.name: r for r in all_runs(PROFILES["paper"]) if r.protocol == "official" and not r.seed}
+    shown = {name for name, r in runs.items() if drawn(r)}
+    lkrnet = {"ours-baseline1", "ours-lkrnet-lambda0.1", "ours-lkrnet", "ours-lkrnet-lambda0.4"}
+    assert shown == lkrnet | {n for n, r in runs.items() if r.recipe.paper == "dnnrl" and n != "long-dnn"}
 
 
 def test_a_run_without_its_files_does_not_keep_the_others_back(tmp_path, capsys):

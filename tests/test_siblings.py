@@ -58,7 +58,7 @@ def test_every_field_of_a_paper_has_a_source(paper):
 def test_ingredients_of_model_a_in_all_combinations():
     """Each is left out in four networks; of a pair one recipe differs in what leaves it out, and in nothing else."""
     every = {a for a in ARMS["liu"] if a == "liu-a" or a.startswith("liu-a-")}
-    assert len(every) == 8
+    assert len(every) == 8 and every == set(siblings.MODEL_A)
     for part, (_, changes) in siblings.LEFT_OUT.items():
         pairs = siblings.with_and_without(part)
         assert {a for pair in pairs.values() for a in pair} == every and len(pairs) == 4
