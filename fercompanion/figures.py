@@ -303,7 +303,9 @@ def curves(tested: dict[str, Tested], part: str, ylabel: str):
         _learning_curve(ax, t, part, band=False, label=TITLES[arm], **style)
         if len(t.results) > 1:
             ends = [r.history[f"{part}_accuracy"][-1] for r in t.results]
-            ax.vlines(length * (1 + 0.02 * place), min(ends), max(ends), color=style["color"], lw=2)
+            ends, at = (min(ends), max(ends)), length * (1 + 0.02 * place)
+            ax.vlines(at, *ends, color=style["color"], lw=1.5)
+            ax.plot([at, at], ends, "_", ms=6, mew=1.5, color=style["color"])
     ax.set(ylabel=ylabel)
     if len(tested) > 4:
         figure.legend(loc="outside right center")
@@ -826,7 +828,7 @@ def _strips(ax, group: int, splits: pd.DataFrame, networks: Sequence[str], rng, 
             ax.hlines(kept.mean(), x - 0.045, x + 0.045, color=colour, lw=2)
         for value, epoch in own.loc[own["fell back"].notna() & tell, ["clean", "fell back"]].to_numpy():
             text = f"fell back\nin epoch {epoch:.0f}"
-            ax.text(x - 0.05, value, text, fontsize=6.5, color=colour, ha="right", va="center")
+            ax.text(x + 0.05, value, text, fontsize=6.5, color=colour, va="center")
 
 
 def occlusion(table: pd.DataFrame):

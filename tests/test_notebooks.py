@@ -54,8 +54,8 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
         tables.by_arm(find_all(plans.wild_runs(wild, ("lkrnet",)), "paper"))["lkrnet"]
     )
     share = lkrnet / lkrnet.sum(1, keepdims=True)
-    for true, taken in (("disgust", "anger"), ("sadness", "neutral"), ("fear", "sadness")):
-        assert share[FER_CLASSES.index(true), FER_CLASSES.index(taken)] > 1 / 8
+    for true, taken, one_in in (("disgust", "anger", 4), ("sadness", "neutral", 5), ("fear", "sadness", 6)):
+        assert abs(share[FER_CLASSES.index(true), FER_CLASSES.index(taken)] - 1 / one_in) < 0.04
     heat = {arm: explain.cam_summary(r, None, None) for arm, r in seed0.items() if arm in ("vgg19", "lkrnet")}
     both = np.isfinite(heat["vgg19"].mass) & np.isfinite(heat["lkrnet"].mass)
     mean = {arm: s.mass[both].mean() for arm, s in heat.items()}
