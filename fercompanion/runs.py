@@ -545,7 +545,7 @@ def _asked_for(logits: str, run: Run) -> bool:
     """
     if run.protocol != "official" or "last_epoch" in logits:
         return False
-    if run.recipe.arm in ("liu-a", "liu-b"):
+    if run.recipe.arm in ("liu-a", "liu-b") and not run.recipe.name.startswith("long-"):
         return True
     averaged = run.recipe.paper == "lkrnet" or run.recipe.arm in AVERAGED.values()
     return averaged and logits == "test_logits_tencrop"
