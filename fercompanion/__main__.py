@@ -136,9 +136,8 @@ RECIPES = {
     "paper_ck": PAPER_CK,
 }
 SIBLING_PLANS = {p.siblings.base: p.siblings for p in plans.PROFILES.values()}
-SIBLING_PLANS["paper"] = replace(
-    SIBLING_PLANS["paper"], papers={}
-)  # as printed, which the profile of that name is not
+# As printed, which the profile of that name is not.
+SIBLING_PLANS["paper"] = replace(SIBLING_PLANS["paper"], papers={})
 LACKING = 3
 """Exit status of a sweep after which runs are still missing; 1 is an error that comes before any training."""
 

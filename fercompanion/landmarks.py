@@ -110,9 +110,8 @@ def find_landmarks(
     digests = faces.digests()
     folder = Path(cache) if cache is not None else cache_dir()
     path, known = folder / f"landmarks-{faces.name}-{detector.key}.npz", {}
-    for name in dict.fromkeys(
-        [*faces.name.split("+"), faces.name]
-    ):  # joined sets, then what was found of both
+    # Of joined sets those of each, then those of both.
+    for name in dict.fromkeys([*faces.name.split("+"), faces.name]):
         for place in (SHIPPED, folder):
             known.update(_read(place / f"landmarks-{name}-{detector.key}.npz"))
     todo = _first_of_each(digests, known)

@@ -674,15 +674,17 @@ def test_fold_of_a_cross_validation(demo_ck, monkeypatch):
 
 def test_logits_of_public_test_are_kept_where_an_ensemble_chooses_its_weight(faces, small_demo, monkeypatch):
     monkeypatch.setattr(runs, "_shown", lambda name, root, how: faces)
-    for paper, name in (("liu", "liu-a"), ("dnnrl", "dnn")):
+    for paper, name, base in (("liu", "liu-a", "test"), ("liu", "liu-a", "long"), ("dnnrl", "dnn", "test")):
         recipe = sibling_arm(
-            paper, name, "test", width=0.125, epochs=1, batch_size=7, size=48, canvas=60, crop=54
+            paper, name, base, width=0.125, epochs=1, batch_size=7, size=48, canvas=60, crop=54
         )
         run = Run(recipe, "demo")
         arrays = train_run(run, "test", machine=FLOAT32).predictions
         kept = {k.removeprefix("valid_") for k in arrays if "logits" in k or "predicted" in k if k[0] == "v"}
         tested = partial(tables.by_arm, {run: find(run, "test")}, "valid")
-        if paper == "liu":
+        if base == "long":  # averaged with other papers' networks, not fused with model B
+            assert kept == {"predicted_tencrop"} and "test_logits_tencrop" in arrays
+        elif paper == "liu":
             assert kept == {"logits_tencrop"} and tested()["liu-a"].logits["tencrop"].shape == (1, 7, 7)
         else:
             assert kept == {"predicted_tencrop", "predicted_knn"}
