@@ -827,8 +827,9 @@ def _strips(ax, group: int, splits: pd.DataFrame, networks: Sequence[str], rng, 
         if len(kept):
             ax.hlines(kept.mean(), x - 0.045, x + 0.045, color=colour, lw=2)
         for value, epoch in own.loc[own["fell back"].notna() & tell, ["clean", "fell back"]].to_numpy():
-            text = f"fell back\nin epoch {epoch:.0f}"
-            ax.text(x + 0.05, value, text, fontsize=6.5, color=colour, va="center")
+            up = 1 if value < 50 else -1  # away from the line of the largest class, and from the other dots
+            how = {"ha": "center", "va": "bottom" if up > 0 else "top", "fontsize": 6.5, "color": colour}
+            ax.text(x, value + 2.5 * up, f"fell back in epoch {epoch:.0f}", **how)
 
 
 def occlusion(table: pd.DataFrame):

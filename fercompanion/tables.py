@@ -9,11 +9,11 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from . import evaluate, protocols
+from . import evaluate, plans, protocols
 from .data import DataError, clean_mask, load_faces
 from .papers import ACCURACIES, METHODS, published, published_gains, published_recalls
 from .plans import FACTORIAL
-from .runs import Result, Run, anew, kept_arrays, results_folder, whole_or_told
+from .runs import AVERAGED, Result, Run, anew, find_all, kept_arrays, results_folder, whole_or_told
 from .siblings import LEFT_OUT, MODEL_A, sibling_arm, with_and_without
 from .whole import kept_if_possible, whole
 
@@ -251,6 +251,53 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
         if all(view in t.logits for t in own)
     }
     return replace(own[0], logits=logits, classes={}, results=sum((t.results for t in own), ()), seeds=seeds)
+
+
+def together(plan: plans.Profile) -> pd.DataFrame:
+    """The four papers' networks in the wild, one by one and as means of their softmaxes (TenCrop).
+
+    Averaged are one network a paper, the same where it was trained longer, LKRNet's arms, those trained longer, and all
+    of them: these sets stand here, whatever comes out.  Each part is that of the first profile that has any of it.  No
+    rows where nothing was run.
+    """
+
+    def held(part) -> dict[str, Tested]:
+        source = plans.shown(plan, part)
+        return by_arm(find_all(part(source), source.name))
+
+    tested = {}
+    for part in (plans.wild_runs, plans.dnnrl_runs, plans.liu_runs, plans.small_runs):
+        tested |= held(part)
+    one_each = {p: a for p, a in AVERAGED.items() if a in tested}
+    titles = {a: f"{p}: {TITLES[a]}" if TITLES[a] != p else p for p, a in one_each.items()}
+    rows, longer = {titles[a]: tested[a] for a in one_each.values()}, []
+    for part, how in (
+        (plans.long_runs, "longer"),
+        (plans.long_sibling_runs, "longer"),
+        (plans.strong_runs, "longer, by stronger transforms"),
+    ):
+        for arm, t in held(part).items():
+            longer.append(f"{arm}, {how}")
+            tested[longer[-1]] = rows[f"{titles.get(arm, TITLES[arm])}, trained {how}"] = t
+    longest = [f"{a}, longer" if f"{a}, longer" in tested else a for a in one_each.values()]
+    own, small = [a for a in plan.arms if a in tested], AVERAGED["Kim et al."]
+    papers, arms = f"mean of the {len(one_each)} papers' networks", f"mean of LKRNet's {len(own)} arms"
+    sets = {papers: list(one_each.values()), arms: own, f"{arms} and Kim et al.'s": [*own, small]}
+    if longer:
+        sets[f"{papers}, those trained longer where there are any"] = longest
+        sets[f"mean of the {len(longer)} trained longer"] = longer
+        sets[f"{arms}, Kim et al.'s and the longer"] = [*own, small, *longer]
+    for name, some in sets.items():
+        if len(some) > 1 and all(a in tested for a in some):
+            rows[name] = averaged(tested, some)
+    table = []
+    for name, t in rows.items():
+        row = {"network": name, "PrivateTest, %": mean_accuracy(t.hits()), "n": f"{len(t.labels):,}"}
+        if not t.clean.all():
+            row["without copies in Training"] = mean_accuracy(t.hits()[:, t.clean])
+        width = "/".join(f"{w:g}" for w in sorted({r.recipe.width for r in t.results}))
+        table.append(row | {"width": width, "epochs": t.epochs, "seeds": len(t.seeds)})
+    return _frame(table, "network")
 
 
 def paired(first: Tested, *others: Tested, crops: str | Sequence[str] = "tencrop") -> list[np.ndarray]:

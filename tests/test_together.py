@@ -12,7 +12,7 @@ from fercompanion.data import DataError
 from fercompanion.photo import SHIPPED, load_run
 from fercompanion.plans import PROFILES, small_runs
 from fercompanion.recipes import MILD
-from fercompanion.runs import Result, Run
+from fercompanion.runs import ROOT, Result, Run
 from fercompanion.tables import averaged, blank
 
 
@@ -97,6 +97,21 @@ def test_no_common_seed_is_refused():
 def test_blank_cells_and_whole_numbers():
     frame = pd.DataFrame({"n": [3, None], "x": [0.5, None], "s": ["a", None]})
     assert blank(frame).to_numpy().tolist() == [[3, 0.5, "a"], ["", "", ""]]
+
+
+def test_the_mean_of_one_network_a_paper_from_the_archive(monkeypatch):
+    """Each as long as it was trained, whatever profile holds it; and no set without all of its networks."""
+    monkeypatch.delenv("FERCOMPANION_RESULTS")
+    names = ("long-lkrnet", "long-dnn", "long-liu-a", "small-kim-softmax")
+    arrays = [np.load(ROOT / f"results/paper-cpu/fer2013/{n}/official/seed0/predictions.npz") for n in names]
+    mean = sum(softmax(a["test_logits_tencrop"].astype(np.float32)) for a in arrays)
+    right = 100 * (mean.argmax(1) == arrays[0]["test_labels"]).mean()
+    table = tables.together(PROFILES["paper-cpu"])
+    row = table.loc["mean of the 4 papers' networks, those trained longer where there are any"]
+    assert row["PrivateTest, %"].startswith(f"{right:.2f} [") and row["epochs"] == "20/28/40/80"
+    assert set(tables.together(PROFILES["paper"])["width"]) >= {"1", "0.375/0.5/1"}
+    monkeypatch.setenv("FERCOMPANION_RESULTS", "/nowhere")
+    assert not len(tables.together(PROFILES["paper"]))
 
 
 def test_the_plan_trains_the_network_of_the_package():
