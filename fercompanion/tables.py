@@ -257,13 +257,14 @@ def together(plan: plans.Profile) -> pd.DataFrame:
     """The four papers' networks in the wild, one by one and as means of their softmaxes (TenCrop).
 
     Averaged are one network a paper, the same where it was trained longer, LKRNet's arms, those trained longer, and all
-    of them: these sets stand here, whatever comes out.  Each part is that of the first profile that has any of it.  No
-    rows where nothing was run.
+    of them: these sets stand here, whatever comes out.  LKRNet's arms are those of the first profile that has any, the
+    other papers' one by one.  No rows where nothing was run.
     """
 
     def held(part) -> dict[str, Tested]:
-        source = plans.shown(plan, part)
-        return by_arm(find_all(part(source), source.name))
+        ours = part in (plans.wild_runs, plans.long_runs, plans.strong_runs)
+        profiles = [plans.shown(plan, part)] if ours else reversed(plans.held(plan))
+        return {arm: t for p in profiles for arm, t in by_arm(find_all(part(p), p.name)).items()}
 
     tested = {}
     for part in (plans.wild_runs, plans.dnnrl_runs, plans.liu_runs, plans.small_runs):

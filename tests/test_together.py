@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fercompanion import tables
+from fercompanion import plans, tables
 from fercompanion.data import DataError
 from fercompanion.photo import SHIPPED, load_run
 from fercompanion.plans import PROFILES, small_runs
@@ -110,6 +110,19 @@ def test_the_mean_of_one_network_a_paper_from_the_archive(monkeypatch):
     row = table.loc["mean of the 4 papers' networks, those trained longer where there are any"]
     assert row["PrivateTest, %"].startswith(f"{right:.2f} [") and row["epochs"] == "20/28/40/80"
     assert set(tables.together(PROFILES["paper"])["width"]) >= {"1", "0.375/0.5/1"}
+    real, cpu = tables.find_all, plans.long_sibling_runs(PROFILES["paper-cpu"])
+
+    def one_at_full_width(wanted, profile):
+        """As if a GPU had trained the first network of that part, and no other yet."""
+        found = real(wanted, profile)
+        same = [run for run in wanted if run.recipe.name == "long-liu-a"] if profile == "paper" else []
+        return found | {run: replace(real(cpu, "paper-cpu")[cpu[0]]) for run in same}
+
+    for module in (plans, tables):
+        monkeypatch.setattr(module, "find_all", one_at_full_width)
+    assert list(tables.together(PROFILES["paper"]).index).count("DNNRL: DNN, trained longer") == 1
+    for module in (plans, tables):
+        monkeypatch.setattr(module, "find_all", real)
     monkeypatch.setenv("FERCOMPANION_RESULTS", "/nowhere")
     assert not len(tables.together(PROFILES["paper"]))
 
