@@ -89,6 +89,10 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
         accuracy[a][1] for a in ("liu-vgg16", "liu-vgg19")
     )
     assert accuracy["liu-b-bicubic"][1] > accuracy["liu-b"][1]
+    longer = {
+        r.recipe.name: result for r, result in find_all(plans.long_sibling_runs(cpu), "paper-cpu").items()
+    }
+    assert round(longer["long-liu-a"].info["metrics"]["test_tencrop"]) == 66
     brings = tables.ingredients(liu).map(lambda x: float(str(x).partition(" [")[0]))
     beside = brings.filter(like="beside ")
     assert beside.loc["PReLU"].dropna().min() > 0 > brings.loc["augmentation", "difference"]
