@@ -68,10 +68,11 @@ def lkrnet_line(plan: plans.Profile) -> str:
     said = ", ".join(dict.fromkeys(found))
     if len(set(outside)) == 1:
         said += f"; the printed gain lies {'outside' if outside[0] else 'within'} {'each interval' if outside[1:] else 'the interval'}"
+    together = next(j for j in judged() if j.claim.id == "L4")
     others = [
         f"{signed(str(e.ours))} to {e.title.split(' − ')[1]} ({verdicts.count(e.runs, 'seed')})"
-        for e in next(j for j in judged() if j.claim.id == "L4").effects
-        if e.title.startswith("LKRNet − Baseline")
+        for e in together.effects
+        if e.title.startswith("LKRNet − Baseline") and together.profile == plan.name
     ]
     beside = f" It has {' and '.join(others)} at {plan.recipe.epochs} epochs." if others else ""
     literal = (
