@@ -35,7 +35,7 @@ SHARES, BELOW_1 = ("flip", "occlusion"), ("dropout", "momentum", "label_smoothin
 AT_LEAST_0 = (
     *("localisation_rate", "region_alpha", "cross_entropy", "lam", "margin", "alpha", "center_rate", "clip"),
     *("warmup_epochs", "warmup_lr", "decay", "weight_decay", "rollback", "lr_floor", "patience"),
-    *("blocks", "block_size", "rotate", "shift"),
+    *("blocks", "block_size", "rotate", "shift", "decay_from"),
 )
 
 

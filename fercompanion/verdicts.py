@@ -162,7 +162,7 @@ def effect(
     if len(np.unique(units)) < len(units):
         p = evaluate.sign_flip(hits, other, units)
         if len(hits) > 1:  # which knows the units alone; the interval knows the seeds too
-            p = max(p, normal_p(e))
+            p = float(np.maximum(p, normal_p(e)))  # none where the interval has none
     else:
         p = evaluate.mcnemar(hits[0], other[0]).p if runs == 1 and hits.dtype == bool else normal_p(e)
     return Effect(title, published, e, p, runs, decides, own, luck)

@@ -223,6 +223,30 @@ def test_an_ingredient_is_judged_over_the_settings_of_the_others():
     assert j.verdict == NOT_RUN and "A, no center loss, ReLU" in j.needs and "crops alone" not in j.needs
 
 
+def test_few_seeds_or_one_short_arm_leave_the_ingredients_open():
+    brings = dict.fromkeys(LEFT_OUT, 0.06)
+    j = BY_ID["M5"].judge(archive(liu=model_a_arms(dict.fromkeys(LEFT_OUT, 0.02), n=3000, seeds=2)))
+    assert {e.runs for e in j.effects} == {2} and (j.verdict, j.lacks) == (OPEN, verdicts.FEW)
+    assert j.needs == "five seeds"
+    group = model_a_arms(brings, n=3000)
+    assert BY_ID["M5"].judge(archive(liu=group)).verdict == HOLDS
+    name = "liu-a-no-center-relu-no-augmentation"
+    group[name] = simulated(name, group[name].hits().mean(), n=3000, epochs=3)
+    j = BY_ID["M5"].judge(archive(liu=group))
+    assert (j.verdict, j.lacks) == (OPEN, verdicts.SHORT) and "3 epochs instead of 250" in j.why
+
+
+def test_runs_that_computed_in_different_numbers_say_so():
+    a, b = simulated("vgg19", 0.7), simulated("lkrnet", 0.72)
+    on_a_gpu = tuple(
+        replace(r, info=r.info | {"machine": "NVIDIA H200, bfloat16 autocast"}) for r in b.results
+    )
+    other = replace(b, results=on_a_gpu)
+    e = verdicts.effect("", b.hits(), a.hits(), a.index, runs=5)
+    said = [verdicts.conclude([e], [a, x], "").protocol for x in (b, other)]
+    assert not said[0].endswith("float32") and said[1] == f"{said[0]}, bfloat16 and float32"
+
+
 def test_main_effects_count_an_image_once():
     """Four pairs saw the same images: their interval is that of the images, not of four times as many."""
     group = model_a_arms({"center loss": 0.0, "PReLU": 0.05, "augmentation": 0.0}, n=900, seeds=1)
@@ -248,6 +272,7 @@ def test_main_effects_count_an_image_once():
         "liu-a": simulated("liu-a", 0.9, n=900, seeds=3)
     }  # a sweep that was cut off: others have the first seed alone
     assert all(len(h) == 1 for h in tables.model_a_hits(more).values())
+    assert not any(tables.model_a_hits({a: t for a, t in one.items() if a != gone}) for gone in one)
     row = tables.ingredients(more).loc["PReLU"]
     assert row["with it, %"] > 70 and row["beside center loss and augmentation"] != str(alone)
 
@@ -264,6 +289,8 @@ def test_p_knows_the_seeds_too():
         == max(verdicts.normal_p(e.ours), evaluate.sign_flip(hits, other, units))
         > evaluate.sign_flip(hits, other, units)
     )
+    two = verdicts.effect("", hits[:2], other[:2], units)
+    assert two.p == max(verdicts.normal_p(two.ours), evaluate.sign_flip(hits[:2], other[:2], units))
     one = verdicts.effect("", hits[:1], other[:1], units)
     assert one.p == evaluate.sign_flip(hits[:1], other[:1], units)
 

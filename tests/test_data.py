@@ -191,7 +191,7 @@ def test_original_tree_by_default_keeps_the_centred_square(tiny_ck, tmp_path):
     assert (faces.images[faces.source == "cohn-kanade-images/S005/000/S005_000_00000006.png"] == 200).all()
 
 
-@pytest.mark.parametrize("place", ["", "CK+48", "ckplus", "CK+", "ck48"])
+@pytest.mark.parametrize("place", ["", "CK+48", "ckplus", "CK+", "ck48", "archive"])
 def test_ck_found_at_the_usual_places(place, tiny_ck, tmp_path):
     write_ck48(tmp_path / place, tiny_ck)
     assert len(load_faces("ckplus", tmp_path)) == 21

@@ -278,6 +278,13 @@ def test_signs_are_flipped_by_cluster():
     assert evaluate.sign_flip(hits, hits, clusters) == 1
     mixed = np.repeat([[1, 0, 1, 0, 1, 0]], 5).reshape(5, 6).T.reshape(1, 30).astype(bool)
     assert evaluate.sign_flip(mixed, ~mixed, clusters) == 1
+    for draws in (1, 50, 1500):  # a thousand at a time, none of them twice
+        rng, ones = np.random.default_rng(0), np.ones((1, 3), bool)
+        parts = [rng.integers(0, 2, (min(1000, draws - k), 3)) for k in range(0, draws, 1000)]
+        far = np.abs(2 * np.concatenate(parts).sum(1) - 3) == 3
+        assert evaluate.sign_flip(ones, ~ones, np.arange(3), draws) == pytest.approx(
+            (far.sum() + 1) / (draws + 1)
+        )
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0]])

@@ -58,6 +58,9 @@ def test_ingredients_stand_between_the_networks_that_differ_in_them():
         assert lines == [[10.0 * arms[b], 10.0 * arms[a]] for a, b in with_and_without(part).values()]
         assert mean == pytest.approx(np.mean(lines, axis=0))
         assert ax.get_title().endswith(table.loc[part, "difference"])
+        assert [t.get_text() for t in ax.get_xticklabels()] == ["without", "with"]
+        beside = [" and ".join(there) or "neither" for there in with_and_without(part)]
+        assert [t.get_text() for t in ax.get_legend().get_texts()] == [*beside, "mean"]
     plt.close("all")
 
 

@@ -292,6 +292,10 @@ def test_joined_sets_find_the_landmarks_of_either(cached, faces, no_detector, tm
     found = find_landmarks(both, cache=folder)
     assert_same(found, marks)
     assert not list(folder.glob("*+*"))
+    (own,) = folder.glob("landmarks-*.npz")
+    (tmp_path / "joined").mkdir()
+    shutil.copy(own, tmp_path / "joined" / own.name.replace(faces.name, both.name, 1))
+    assert_same(find_landmarks(both, cache=tmp_path / "joined"), marks)
 
 
 def test_other_settings_have_another_cache(cached, faces, no_detector):

@@ -70,6 +70,13 @@ def test_ingredients_of_model_a_in_all_combinations():
                 assert gone == (x not in there)
 
 
+def test_longer_networks_are_in_the_plan():
+    for name in ("paper", "paper-cpu"):
+        assert set(plans.long_sibling_runs(plans.profile(name))) < set(plans.all_runs(plans.profile(name)))
+    whole = {(r.recipe.name, r.recipe.width) for r in plans.long_sibling_runs(plans.profile("paper"))}
+    assert whole == {("long-dnn", 1.0), ("long-liu-a", 1.0), ("long-kim-softmax", 1.0)}
+
+
 def test_sources_say_what_a_profile_changes():
     recipe = sibling_arm("kim", "kim", "demo", epochs=4, standardise=True)
     rows = {name: source for name, _, source in sources(recipe, KIM, SOURCES["kim"])}

@@ -150,7 +150,7 @@ def together_line(plan: plans.Profile) -> str:
     """The papers' networks averaged."""
     accuracy = tables.together(plan).get("PrivateTest, %", {})
     each = [name for name in accuracy.keys() if name.startswith("mean of the") and "papers'" in name]
-    if not each:
+    if not each or f"the {len(runs.AVERAGED)} papers'" not in each[-1]:
         return ""
     *_, every = accuracy.keys()
     return (
