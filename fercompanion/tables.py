@@ -287,7 +287,7 @@ def together(plan: plans.Profile) -> pd.DataFrame:
     if longer:
         sets[f"{papers}, those trained longer where there are any"] = longest
         sets[f"mean of the {len(longer)} trained longer"] = longer
-        sets[f"{arms}, Kim et al.'s and the longer"] = [*own, small, *longer]
+        sets[f"{arms}, Kim et al.'s and the longer ones"] = [*own, small, *longer]
     for name, some in sets.items():
         if len(some) > 1 and all(a in tested for a in some):
             rows[name] = averaged(tested, some)

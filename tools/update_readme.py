@@ -70,11 +70,11 @@ def lkrnet_line(plan: plans.Profile) -> str:
         said += f"; the printed gain lies {'outside' if outside[0] else 'within'} {'each interval' if outside[1:] else 'the interval'}"
     together = next(j for j in judged() if j.claim.id == "L4")
     others = [
-        f"{signed(str(e.ours))} to {e.title.split(' − ')[1]} ({verdicts.count(e.runs, 'seed')})"
+        f"minus {e.title.split(' − ')[1]} is {signed(str(e.ours))} ({verdicts.count(e.runs, 'seed')})"
         for e in together.effects
         if e.title.startswith("LKRNet − Baseline") and together.profile == plan.name
     ]
-    beside = f" It has {' and '.join(others)} at {plan.recipe.epochs} epochs." if others else ""
+    beside = f" After {plan.recipe.epochs} epochs LKRNet {', '.join(others)}." if others else ""
     literal = (
         ""
         if runs.find_all(plans.literal_runs(plan), plan.name)
