@@ -123,11 +123,12 @@ def _subfolders(folder: Path, names: tuple[str, ...] | None = None) -> list[Path
 
 def _file(folder: Path, name: str) -> Path | None:
     """The file called so, in any case; also in a folder of its name, which some programs unpack it into."""
-    for entry in _entries(folder):
-        if entry.name.lower() == name:
-            path = folder / entry.name
-            if found := path if entry.is_file() else _file(path, name) if entry.is_dir() else None:
-                return found
+    for entry in (e for e in _entries(folder) if e.name.lower() == name):
+        path = folder / entry.name
+        if entry.is_file():
+            return path
+        if entry.is_dir() and (inner := _file(path, name)):
+            return inner
     return None
 
 

@@ -9,7 +9,7 @@ from .data import DataError, data_title
 from .recipes import MILD, OURS, PAPER, PAPER_CK, STRONG, Recipe, arm
 from .runs import Result, Run, find_all, folds
 from .siblings import ARMS as SIBLING_ARMS
-from .siblings import DNNRL, IMAGENET, KIM, sibling_arm
+from .siblings import DNNRL, IMAGENET, KIM, MODEL_A, sibling_arm
 
 FACTORIAL = ("vgg19", "baseline1", "baseline2", "lkrnet")
 """The 2 x 2 of LKRNet's ablation: local branch (no/yes) x triplet loss (no/yes)."""
@@ -244,7 +244,7 @@ PROFILES = {
                     "liu-b-bicubic",
                     "liu-b-48",
                     "liu-vgg19",
-                    *(a for a in SIBLING_ARMS["liu"] if "relu" in a or "no-augmentation" in a),
+                    *MODEL_A[2:],  # all but the whole one, and that without center loss
                 ),
                 kim_folds=2,
                 kim_first={"sequence": 1, "subject": 1},
@@ -489,12 +489,11 @@ def trained(plan: Profile, results: Iterable[Result]) -> str:
 
 def drawn(run: Run) -> bool:
     """Whether a figure shows the run's embedding: LKRNet's lambdas, DNNRL's arms, two of Kim et al.'s; first of each."""
-    arm, base = run.recipe.arm, run.recipe.name.partition("-")[0]
+    arm = run.recipe.arm
     if run.seed or run.fold:
         return False
     if run.recipe.paper == "kim":
         return run.protocol in ("random", "subject") and arm in ("kim", "kim-softmax")
-    if run.recipe.paper == "dnnrl":
-        return run.protocol == "official" and base in {p.siblings.base for p in PROFILES.values()}
-    shown = arm in LAMBDAS and base in {p.recipe.name for p in PROFILES.values()}  # not the longer ones
-    return run.protocol == "official" and shown
+    if run.recipe.paper == "lkrnet" and arm not in LAMBDAS:
+        return False
+    return any(run in (*wild_runs(p), *dnnrl_runs(p)) for p in PROFILES.values())  # not the longer ones

@@ -30,13 +30,19 @@ CHOICES = {
     "select": ("accuracy", "loss", "last"),
 }
 """What fields of a `Recipe` may be."""
-SHARES, BELOW_1 = ("flip", "occlusion"), ("dropout", "momentum", "label_smoothing", "zoom")
-"""Fields from 0 to 1: probabilities, and what must stay below 1."""
-AT_LEAST_0 = (
+_AT_LEAST_0 = (
     *("localisation_rate", "region_alpha", "cross_entropy", "lam", "margin", "alpha", "center_rate", "clip"),
     *("warmup_epochs", "warmup_lr", "decay", "weight_decay", "rollback", "lr_floor", "patience"),
     *("blocks", "block_size", "rotate", "shift", "decay_from"),
 )
+LIMITS = {
+    "1 or more": (lambda x: x >= 1, ("epochs", "batch_size", "decay_every", "crop", "size")),
+    "more than 0": (lambda x: 0 < x < inf, ("width", "lr")),
+    "0 or more": (lambda x: 0 <= x < inf, _AT_LEAST_0),
+    "0 to 1": (lambda x: 0 <= x <= 1, ("flip", "occlusion")),
+    "0 to 1, and less": (lambda x: 0 <= x < 1, ("dropout", "momentum", "label_smoothing", "zoom")),
+}
+"""What other fields must be: words -> whether a number is so, and the fields."""
 
 
 @dataclass(frozen=True)
@@ -132,21 +138,10 @@ class Recipe:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose {', '.join(choices)}")
-        for name in ("epochs", "batch_size", "decay_every", "crop", "size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
-        for name in ("width", "lr"):
-            if not 0 < getattr(self, name) < inf:
-                raise ValueError(f"{name}={getattr(self, name)}: expected more than 0")
-        for name in AT_LEAST_0:
-            if not 0 <= getattr(self, name) < inf:
-                raise ValueError(f"{name}={getattr(self, name)}: expected 0 or more")
-        for name in SHARES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected 0 to 1")
-        for name in BELOW_1:
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected 0 to 1, and less")
+        for words, (right, names) in LIMITS.items():
+            for name in names:
+                if not right(getattr(self, name)):
+                    raise ValueError(f"{name}={getattr(self, name)}: expected {words}")
         if max(self.crop, self.size) > self.canvas:
             raise ValueError(f"crop={self.crop}, size={self.size}: larger than the canvas of {self.canvas}")
         if self.mask != "none" and self.faces != "original" and "mask_at" in options(self.model):

@@ -303,7 +303,7 @@ def setting(t: Tested, view: str, seeds: Sequence[int] = ()) -> str:
 
 
 def numerics(tested: Sequence[Tested]) -> str:
-    """ ", bfloat16 and float32" where runs that are compared were not all computed in the same."""
+    """Words such as ", bfloat16 and float32", where runs that are compared did not all compute in the same numbers."""
     each = {r.info["machine"].split(", ")[-1].split()[0] for t in tested for r in t.results}
     return f", {' and '.join(sorted(each))}" if len(each) > 1 else ""
 

@@ -68,11 +68,11 @@ def lkrnet_line(plan: plans.Profile) -> str:
     said = ", ".join(dict.fromkeys(found))
     if len(set(outside)) == 1:
         said += f"; the printed gain lies {'outside' if outside[0] else 'within'} {'each interval' if outside[1:] else 'the interval'}"
-    together = next(j for j in judged() if j.claim.id == "L4")
+    all_together = next(j for j in judged() if j.claim.id == "L4")
     others = [
         f"minus {e.title.split(' − ')[1]} is {signed(str(e.ours))} ({verdicts.count(e.runs, 'seed')})"
-        for e in together.effects
-        if e.title.startswith("LKRNet − Baseline") and together.profile == plan.name
+        for e in all_together.effects
+        if e.title.startswith("LKRNet − Baseline") and all_together.profile == plan.name
     ]
     beside = f" After {plan.recipe.epochs} epochs LKRNet {', '.join(others)}." if others else ""
     literal = (
@@ -120,8 +120,7 @@ def liu_line(plan: plans.Profile) -> str:
 def kim_line(plan: plans.Profile) -> str:
     """Random frames, pixels, and new people; and what training on occluded faces gains."""
     plan = plans.shown(plan, plans.kim_runs)
-    archive = claims.read(plan)
-    found = claims.proposed(archive, "random", "subject")
+    found = claims.proposed(claims.read(plan), "random", "subject")
     null = tables.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds)
     if null is None or not {"random", "subject"} <= set(found):
         return ""
