@@ -127,7 +127,7 @@ def read(plan: plans.Profile, root: str | None = None) -> Archive:
         tested(plans.wild_runs(plan)),
         tested(plans.long_runs(plan)),
         tested(plans.literal_runs(plan)),
-        tested(plans.lab_runs(plan, ("subject",))),
+        tables.same_folds(find_all(plans.lab_runs(plan, ("subject",)), plan.name)),
         tested(dnnrl),
         tested([replace(run, dataset=JOINED) for run in dnnrl]) if plan.wild == "fer2013" else {},
         liu,
@@ -263,7 +263,7 @@ def proposed(archive: Archive, *protocols: str) -> dict[str, Tested]:
     Else as the profile trains it, under those protocols that there are.
     """
     for runs in (archive.kim_printed, archive.kim):
-        own = {p: same_folds(runs[p], "kim") for p in plans.KIM_PROTOCOLS}
+        own = {p: tables.same_folds(runs[p], "kim") for p in plans.KIM_PROTOCOLS}
         found = {p: tested["kim"] for p, tested in own.items() if tested}
         if all(p in found for p in protocols):
             break
@@ -279,17 +279,9 @@ def kim_arms(archive: Archive, protocol: str, *arms: str, sound: bool = False) -
     """
     for runs in (archive.kim_printed[protocol], archive.kim[protocol]):
         kept = {x: r for x, r in runs.items() if not sound or tables.fell_back(r) is None}
-        if found := same_folds(kept, *arms) or same_folds(runs, *arms):
+        if found := tables.same_folds(kept, *arms) or tables.same_folds(runs, *arms):
             return found
     return {}
-
-
-def same_folds(runs: dict[Run, Result], *arms: str) -> dict[str, Tested]:
-    """Arms, pooled over the splits that all of them have."""
-    folds = [{(run.seed, run.fold) for run in runs if run.recipe.arm == a} for a in arms]
-    both = set.intersection(*folds)
-    own = {x: r for x, r in runs.items() if x.recipe.arm in arms and (x.seed, x.fold) in both}
-    return tables.by_arm(own, partial=True)
 
 
 def under_an_image(archive: Archive) -> Judgement:

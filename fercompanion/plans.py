@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from .data import DataError, data_title
 from .recipes import MILD, OURS, PAPER, PAPER_CK, STRONG, Recipe, arm
-from .runs import Result, Run, find_all, folds
+from .runs import Result, Run, find_all
 from .siblings import ARMS as SIBLING_ARMS
 from .siblings import DNNRL, IMAGENET, KIM, MODEL_A, sibling_arm
 
@@ -390,23 +390,23 @@ def strong_runs(plan: Profile) -> list[Run]:
 
 
 def lab_runs(plan: Profile, protocols: tuple[str, ...] | None = None) -> list[Run]:
-    """Runs in the lab: every fold of every arm and protocol."""
+    """Runs in the lab, the first fold of every arm and protocol before the second of any."""
     return [
-        run
+        Run(arm(plan.lab_recipe, a), plan.lab, protocol, fold, plan.lab_folds, seed)
         for seed in range(plan.lab_seeds)
+        for fold in range(plan.lab_folds)
         for protocol in plan.lab_protocols
         if protocols is None or protocol in protocols
         for a in plan.lab_arms
-        for run in folds(Run(arm(plan.lab_recipe, a), plan.lab, protocol, 0, plan.lab_folds, seed))
     ]
 
 
 def literal_lab_runs(plan: Profile) -> list[Run]:
-    """Runs by the paper's literal recipe in the lab, by subjects."""
+    """Runs by the paper's literal recipe in the lab, by subjects, the first fold of every arm before the second of any."""
     return [
-        run
+        Run(arm(PAPER_CK, a), plan.lab, "subject", fold, plan.lab_folds)
+        for fold in range(plan.lab_folds)
         for a in plan.literal
-        for run in folds(Run(arm(PAPER_CK, a), plan.lab, "subject", 0, plan.lab_folds))
     ]
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -635,11 +635,6 @@ def _landmarks(name: str, root: str | None):
     from .landmarks import find_landmarks
 
     return find_landmarks(_faces(name, root))
-
-
-def folds(run: Run) -> list[Run]:
-    """The run's recipe on each fold of its protocol."""
-    return [replace(run, fold=k) for k in range(run.n_folds)]
 
 
 def _save_weights(path: Path, state: dict) -> None:

@@ -152,6 +152,22 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
     return tested
 
 
+def same_folds(results: dict[Run, Result], *arms: str) -> dict[str, Tested]:
+    """`by_arm` of these arms, or of all that were run, on the folds that each of them has: as far as they were run."""
+    arms = arms or tuple(dict.fromkeys(run.recipe.arm for run in results))
+    each = [{(run.seed, run.fold) for run in results if run.recipe.arm == a} for a in arms]
+    both = set.intersection(*each) if each else set()
+    own = {x: r for x, r in results.items() if x.recipe.arm in arms and (x.seed, x.fold) in both}
+    return by_arm(own, partial=True)
+
+
+def folds_said(tested: dict[str, Tested]) -> str:
+    """On how many folds these arms were tested: "5 subject-grouped folds", or "3 of 10" while others lack."""
+    t = next(iter(tested.values()))
+    own, n = len(set(t.folds)), t.results[0].info["n_folds"]
+    return f"{own if own == n else f'{own} of {n}'} subject-grouped folds"
+
+
 def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
     results = [r for fold in seeds.values() for r in fold]
     orders, columns = [], {}

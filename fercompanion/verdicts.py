@@ -294,10 +294,10 @@ def _whole() -> dict[tuple[bool, str], Recipe]:
 
 def setting(t: Tested, view: str, seeds: Sequence[int] = ()) -> str:
     """Data, protocol, n, seeds (of several pairs of arms those that each has), epochs and view in one line."""
-    i, runs, seeds = t.results[0].info, len(t.results), sorted(set(seeds)) or [len(t.seeds)]
+    i, folds, seeds = t.results[0].info, len(set(t.folds)), sorted(set(seeds)) or [len(t.seeds)]
     several = f"{seeds[0]} to " * (len(seeds) > 1) + count(seeds[-1], "seed")
     kind = "split" if i["protocol"] == "random" else "fold"
-    how = "PrivateTest" if i["protocol"] == "official" else count(runs, f"{i['protocol']} {kind}")
+    how = "PrivateTest" if i["protocol"] == "official" else count(folds, f"{i['protocol']} {kind}")
     crops = {"centre": "centre crop", "tencrop": "TenCrop"}[view]
     return f"{data_title(i['dataset'])}, {how}, n = {len(t.labels):,}, {several}, {t.epochs} epochs, {crops}"
 

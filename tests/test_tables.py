@@ -67,12 +67,12 @@ def test_seeds_are_paired_by_number():
     assert [h.tolist() for h in tables.paired(first, other)] == [wrong.tolist(), right.tolist()]
 
 
-def test_folds_are_pooled_in_the_order_of_the_images():
-    """Each image keeps its own logits, whichever fold it was tested in."""
-    results, labels = {}, np.arange(8) % 3
-    for fold, index in enumerate(([1, 4, 6, 7], [0, 2, 3, 5])):
+def folded(name, folds, n_folds):
+    """Runs of an arm that is always right; fold -> the images tested in it."""
+    labels, results = np.arange(20) % 3, {}
+    for fold, index in folds.items():
         index = np.array(index)
-        made = Result({"data_sha256": "0"}, Path())
+        made = Result({"data_sha256": "0", "n_folds": n_folds, "fold": fold}, Path())
         logits = np.eye(3)[labels[index]]
         made.__dict__["predictions"] = {
             "test_index": index,
@@ -82,9 +82,30 @@ def test_folds_are_pooled_in_the_order_of_the_images():
             "test_logits_centre": logits,
             "test_logits_tencrop": logits,
         }
-        results[Run(replace(MILD, name="mild-vgg19"), "demo-ck", "subject", fold, 2)] = made
+        results[Run(replace(MILD, name=f"mild-{name}"), "demo-ck", "subject", fold, n_folds)] = made
+    return results
+
+
+def test_folds_are_pooled_in_the_order_of_the_images():
+    """Each image keeps its own logits, whichever fold it was tested in."""
+    results = folded("vgg19", {0: [1, 4, 6, 7], 1: [0, 2, 3, 5]}, 2)
     (t,) = tables.by_arm(results).values()
-    assert t.hits().all() and t.labels.tolist() == labels.tolist() and t.subject.tolist() == list("01234567")
+    assert t.hits().all() and t.subject.tolist() == list("01234567")
+    assert t.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert tables.same_folds(results)["vgg19"].index.tolist() == t.index.tolist()
+    assert tables.folds_said({"vgg19": t}) == "2 subject-grouped folds"
+
+
+def test_unfinished_folds_are_shown_as_far_as_every_arm_has_them():
+    first = folded("vgg19", {0: [1, 4], 1: [0, 2], 2: [3, 5]}, 10)
+    other = folded("lkrnet", {1: [0, 2], 0: [1, 4]}, 10)
+    assert not tables.by_arm(first | other) and not tables.same_folds({})
+    both = tables.same_folds(first | other)
+    assert list(both) == ["vgg19", "lkrnet"]
+    assert all(t.index.tolist() == [0, 1, 2, 4] for t in both.values())
+    assert tables.folds_said(both) == "2 of 10 subject-grouped folds"
+    assert tables.same_folds(first | other, "vgg19")["vgg19"].index.tolist() == [0, 1, 2, 3, 4, 5]
+    assert tables.same_folds(first, "vgg19", "lkrnet") == {}
 
 
 def test_k_of_the_grey_values_is_chosen_on_public_test(demo, monkeypatch):

@@ -283,39 +283,60 @@ def unnamed(tested: dict[str, Tested]) -> str:
     return said
 
 
+LAB_HEAD = [
+    "paper (implied by Table 2)",
+    "ours, new people",
+    "ours, random frames",
+    "minus VGG19, points: text / Table 2",
+    "minus VGG19: ours, new people",
+    "n",
+    "epochs, folds",
+]
+
+
 def lab_block(plan: plans.Profile) -> str:
-    """LKRNet on CK+: subject-grouped folds and random frames, pooled, beside what Table 2 implies."""
-    plan = plans.shown(plan, plans.lab_runs)
+    """LKRNet on CK+: subject-grouped folds and random frames, pooled, beside what Table 2 implies; a table a profile."""
+    blocks = []
+    for held in plans.held(plan):
+        found = {
+            p: tables.same_folds(runs.find_all(plans.lab_runs(held, (p,)), held.name))
+            for p in ("subject", "frame")
+        }
+        literal = tables.same_folds(runs.find_all(plans.literal_lab_runs(held), held.name))
+        last = held is plans.held(plan)[-1]
+        arms = [a for a in plans.FACTORIAL if last or any(a in t for t in found.values())]
+        rows = lab_rows(found, arms)
+        rows += lab_rows(
+            {"subject": literal, "frame": {}}, [a for a in TITLES if a in literal], tables.PRINTED
+        )
+        if not rows:
+            continue
+        width = plans.WIDTHS[held.lab_recipe.width]
+        below = f"TenCrop, last epoch; 95 % intervals from a bootstrap over people {FEW_WRONG}. {held.notes['lab']}"
+        block = "\n".join([*markdown([f"CK+, {width}, accuracy %", *LAB_HEAD], rows), "", below])
+        if blocks:
+            said = f"The same at {width}, {held.lab_recipe.epochs} epochs, on {held.lab_folds} folds of either kind"
+            block = f"<details><summary>{said}</summary>\n\n{block}\n\n</details>"
+        blocks.append(block)
+    return "\n\n".join(blocks)
+
+
+def lab_rows(found: dict[str, dict[str, Tested]], arms: list[str], suffix: str = "") -> list[list[str]]:
+    """A row of `LAB_HEAD` for each of the arms; `found`: protocol -> arms that were run."""
     counts = EXPECTED_COUNTS["ckplus"]["all"]
     implied = tables.implied("Table 2", tuple(counts), counts)["implied accuracy"]
-    found = {
-        p: tables.by_arm(runs.find_all(plans.lab_runs(plan, (p,)), plan.name)) for p in ("subject", "frame")
-    }
     rows, gains = [], tables.differences(found["subject"], "CK+", clusters=True)
-    for arm in plans.FACTORIAL:
+    for arm in arms:
         own, name = [found[p].get(arm) for p in found], f"{TITLES[arm]} − {TITLES['vgg19']}"
         cells = [tables.mean_accuracy(t.hits(), t.subject) if t else tables.NOT_RUN for t in own]
-        cells += ["", ""]
-        if name in gains.index:
-            table2 = implied[TITLES[arm]] - implied[TITLES["vgg19"]]
+        paper, cells = implied.get(TITLES[arm]), [*cells, "", ""]
+        if name in gains.index and paper:
+            table2 = paper - implied[TITLES["vgg19"]]
             cells[2:] = [f"{gains['paper'][name]:+.2f} / {table2:+.1f}", signed(gains["ours"][name])]
         t = next((t for t in own if t), None)
-        size = [f"{len(t.labels):,}", f"{t.epochs}, {plan.lab_folds}"] if t else ["", ""]
-        rows.append([TITLES[arm], f"{implied[TITLES[arm]]:.1f}", *cells, *size])
-    head = [
-        "CK+, accuracy %",
-        "paper (implied by Table 2)",
-        "ours, new people",
-        "ours, random frames",
-        "minus VGG19, points: text / Table 2",
-        "minus VGG19: ours, new people",
-        "n",
-        "epochs, folds",
-    ]
-    below = (
-        f"TenCrop, last epoch; 95 % intervals from a bootstrap over people {FEW_WRONG}. {plan.notes['lab']}"
-    )
-    return "\n".join([*markdown(head, rows), "", below])
+        size = [f"{len(t.labels):,}", f"{t.epochs}, {len(set(t.folds))}"] if t else ["", ""]
+        rows.append([TITLES[arm] + suffix, f"{paper:.1f}" if paper else "–", *cells, *size])
+    return rows
 
 
 WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies in Training", "n", "epochs"]
