@@ -91,7 +91,12 @@ def champion(_=None) -> Judgement:
     why = f"the winner has {won['PrivateTest']} on PrivateTest and {won['PublicTest']} on PublicTest (Liu et al.)"
     claimed = f"{value['DNNRL']:.2f} > {value['FERwin [16] (Tang)']:.1f}"
     return Judgement(
-        HOLDS if lead > 0 else FAILS, why, f"{lead:+.2f}", claimed, "arithmetic", "printed, PrivateTest"
+        HOLDS if lead > 0 else FAILS,
+        why,
+        f"{value['DNNRL']:.2f} − {won['PrivateTest']} = {lead:.2f}",
+        claimed,
+        "arithmetic",
+        "printed, PrivateTest",
     )
 
 

@@ -290,11 +290,15 @@ def layers(model):
     return figure
 
 
-def curves(tested: dict[str, Tested], part: str, ylabel: str):
+def curves(tested: dict[str, Tested], part: str, ylabel: str, printed: dict[str, float] | None = None):
     """Fig. 9: accuracy against epochs, a line an arm.
 
     Right of the last epoch a bar an arm from its lowest seed or fold to its highest, since bands of many arms are one
     grey.
+
+    Parameters
+    ----------
+    printed : arm -> the paper's accuracy in per cent: a triangle at the right margin.
     """
     figure, ax = plt.subplots(figsize=(6.2 if len(tested) > 4 else 4.8, 3.0))
     length = max(len(r.history["epoch"]) for t in tested.values() for r in t.results)
@@ -306,6 +310,14 @@ def curves(tested: dict[str, Tested], part: str, ylabel: str):
             ends, at = (min(ends), max(ends)), length * (1 + 0.02 * place)
             ax.vlines(at, *ends, color=style["color"], lw=1.5)
             ax.plot([at, at], ends, "_", ms=6, mew=1.5, color=style["color"])
+    shown = {arm: value for arm, value in (printed or {}).items() if arm in tested}
+    for arm, value in shown.items():
+        place, colour = ax.get_yaxis_transform(), arm_style(arm)["color"]
+        ax.plot(
+            1, value, "<", ms=6, color=colour, mec="white", mew=0.5, clip_on=False, transform=place, zorder=5
+        )
+    if shown:
+        ax.plot([], [], "<", ms=6, color="0.4", label="the paper's")
     ax.set(ylabel=ylabel)
     if len(tested) > 4:
         figure.legend(loc="outside right center")
@@ -502,12 +514,12 @@ def ingredients(hits: dict[str, np.ndarray], table: pd.DataFrame):
     """
     figure, axes = plt.subplots(1, len(table), figsize=(6.6, 3.2), sharey=True)
     for ax, part in zip(axes, table.index, strict=True):
-        for place, (there, pair) in enumerate(with_and_without(part).items()):
+        for there, pair in with_and_without(part).items():
             ends = [100 * hits[a].mean() for a in reversed(pair)]
-            label = " and ".join(there) or "neither"
-            ax.plot(
-                ends, color=CLASS_COLOURS[place], ls=LINES[place], marker=CLASS_MARKERS[place], label=label
-            )
+            # One ingredient has its own colour in all panels, neither and both have theirs.
+            place = list(table.index).index(there[0]) + 1 if len(there) == 1 else 2 * len(there)
+            style = {"color": CLASS_COLOURS[place], "ls": LINES[place], "marker": CLASS_MARKERS[place]}
+            ax.plot(ends, label=" and ".join(there) or "neither", **style)
         ax.plot(
             table.loc[part, ["without, %", "with it, %"]],
             color="0.2",
@@ -853,7 +865,7 @@ def occlusion(table: pd.DataFrame):
                 np.arange(2) + 0.04 * (2 * number - 1),
                 value,
                 [value - low, high - value],
-                color=CLASS_COLOURS[number],
+                color=CLASS_COLOURS[2 - number],  # as in `protocol_strips`
                 ls=LINES[number],
                 marker=CLASS_MARKERS[number],
                 ms=4.5,

@@ -70,8 +70,8 @@ PAIRS = (
 NOT_RUN = "not run"
 PRINTED = ", printed recipe"
 """After the name of an arm whose runs by the paper's own recipe stand beside shortened ones."""
-VIEWS = ("centre", "tencrop", "knn", "occluded")
-"""How faces are looked at: the middle, ten crops, by k-NN on the middle, with a black rectangle in it."""
+VIEWS = ("centre", "tencrop", "knn", "occluded", "last_epoch")
+"""How faces are looked at: the middle, ten crops, by k-NN on the middle, with a black rectangle in it, by the last epoch."""
 FEWEST = 5
 """Runs, or splits, from which on their own scatter is trusted."""
 
