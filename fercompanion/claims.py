@@ -240,16 +240,11 @@ def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: 
     e = effect(title, hits, others, units, value, runs, decides, clean=first.clean)
     if group != "kim" or runs < FEWEST:
         return e
-    each = [split_accuracies(t) for t in (first, other)]
+    each = [tables.split_accuracies(t) for t in (first, other)]
     n = first.results[0].info["n"]
     t = evaluate.corrected_t(each[0] - each[1], n["train"], n["test"])
     shared = n["test"] / n["train"]
     return replace(e, ours=t.difference, p=t.p, kept=shared / (1 / runs + shared))
-
-
-def split_accuracies(t: Tested) -> np.ndarray:
-    """Centre-crop accuracy in per cent, one a split: the mean over its seeds."""
-    return tables.by_fold(np.array([r.info["metrics"]["test_centre"] for r in t.results]), t.folds)
 
 
 def arms_of(archive: Archive, group: str, *arms: str) -> dict[str, Tested]:
@@ -275,10 +270,10 @@ def kim_arms(archive: Archive, protocol: str, *arms: str, sound: bool = False) -
 
     Parameters
     ----------
-    sound : leave out runs that lost what they had learnt, if there are others.
+    sound : leave out folds on which one of them lost what it had learnt, if there are others.
     """
     for runs in (archive.kim_printed[protocol], archive.kim[protocol]):
-        kept = {x: r for x, r in runs.items() if not sound or tables.fell_back(r) is None}
+        kept = tables.sound(runs, *arms) if sound else runs
         if found := tables.same_folds(kept, *arms) or tables.same_folds(runs, *arms):
             return found
     return {}
@@ -486,7 +481,7 @@ def robust(archive: Archive) -> Judgement:
         f"trained clean: {100 * seen_clean.mean():.1f} clean, {100 * covered_clean.mean():.1f} occluded"
     )
     j = conclude([e], (hidden, clean), "2 × 2, paired bootstrap over subjects", "centre", ours=ours)
-    if fallen := len(every["kim"].results) - runs:
+    if fallen := len(set(every["kim"].folds)) - len(set(hidden.folds)):
         fold = count(fallen, "fold" if protocol != "random" else "split")
         j = replace(j, why=f"{j.why}; without {fold} on which a network lost what it had learnt")
     return j
@@ -605,7 +600,7 @@ def random_level(archive: Archive) -> Judgement:
     told, t = {"published": f"{claimed}"}, proposed(archive, "random").get("random")
     if t is None:
         return not_run(archive, ["kim"], note, **told)
-    values, n = split_accuracies(t), t.results[0].info["n"]
+    values, n = tables.split_accuracies(t), t.results[0].info["n"]
     mean = evaluate.corrected_t(values, n["train"], n["test"]).difference
     mean = replace(mean, high=min(mean.high, 100.0))
     told["test"] = "mean over splits, corrected resampled t, within 1 point"

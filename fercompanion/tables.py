@@ -161,6 +161,12 @@ def same_folds(results: dict[Run, Result], *arms: str) -> dict[str, Tested]:
     return by_arm(own, partial=True)
 
 
+def sound(results: dict[Run, Result], *arms: str) -> dict[Run, Result]:
+    """The runs without the folds on which one of these arms fell back, in whatever seed: seeds keep the same images."""
+    lost = {run.fold for run, r in results.items() if run.recipe.arm in arms and fell_back(r) is not None}
+    return {run: r for run, r in results.items() if run.fold not in lost}
+
+
 def folds_said(tested: dict[str, Tested]) -> str:
     """On how many folds these arms were tested: "5 subject-grouped folds", or "3 of 10" while others lack."""
     t = next(iter(tested.values()))
@@ -676,8 +682,6 @@ def grey_neighbours(
 KIM_METHODS = ACCURACIES["Kim2022"]
 """Kim et al.'s own methods and the arms; the second is missing from their Table 2, its value follows from the text."""
 
-KIM_PAIRS = (("kim", "kim-softmax"), ("kim-softmax", "kim-resnet18"), ("kim", "kim-resnet18"))
-
 PROTOCOL_TITLES = {"random": "random frames", "sequence": "new sequences", "subject": "new people"}
 """Protocol -> what is new about a test frame."""
 
@@ -801,16 +805,16 @@ def kim_table2(
         arm = KIM_METHODS.get(method)
         row = {"method": TITLES.get(arm, method) + PRINTED * (of is not results)}
         row["paper"] = printed[method] if method in in_table else f"({printed[method]}, from 0.48)"
-        own = {p: list(_kim_runs(of, arm, p).values()) for p in PROTOCOL_TITLES}
-        if of is not results and not any(own.values()):
+        own = {p: same_folds(_under(of, p), arm).get(arm) for p in PROTOCOL_TITLES}
+        there = [t for t in own.values() if t]
+        if of is not results and not there:
             continue
         for protocol, title in PROTOCOL_TITLES.items():
-            row[title] = _kim_accuracy(own[protocol], "centre") if arm else ""
-        if any(own.values()):
-            row["splits"] = ", ".join(str(len({r.info["fold"] for r in rs})) for rs in own.values())
-            row["epochs"] = "/".join(
-                str(e) for e in sorted({r.info["epochs"] for r in sum(own.values(), [])})
-            )
+            t = own[protocol]
+            row[title] = mean_accuracy(t.hits("centre"), t.subject) if t else NOT_RUN if arm else ""
+        if there:
+            row["splits"] = ", ".join(str(len(set(t.folds)) if t else 0) for t in own.values())
+            row["epochs"] = "/".join(map(str, sorted({r.info["epochs"] for t in there for r in t.results})))
         rows.append(row)
     if null is not None:
         values = {p: null.loc[null["protocol"] == p, "accuracy"] for p in PROTOCOL_TITLES}
@@ -822,46 +826,27 @@ def kim_table2(
     return pd.DataFrame(rows).set_index("method").fillna("")
 
 
-def kim_differences(
-    results: dict[Run, Result], pairs=KIM_PAIRS, view: str = "centre", views: tuple[str, str] | None = None
-) -> pd.DataFrame:
-    """Differences between Kim et al.'s arms on the same test frames, in points, under each protocol.
+def kim_differences(results: dict[Run, Result]) -> pd.DataFrame:
+    """Differences between Kim et al.'s arms on the same test frames (centre view), in points, under each protocol.
 
     Two ways: the corrected resampled t over splits, of `FEWEST` and more, and a bootstrap over subjects of the pooled
     frames.
-
-    Parameters
-    ----------
-    pairs : arms (a, b); a minus b.
-    view : "centre" or "occluded"; `views` gives a's and b's apart.
     """
-    gains = _kim_gains()
-    rows = []
-    for (a, b), protocol in product(pairs, PROTOCOL_TITLES):
-        first, second = _kim_runs(results, a, protocol), _kim_runs(results, b, protocol)
-        both = [k for k in first if k in second]
+    gains, rows = _kim_gains(), []
+    for (a, b), protocol in product(gains, PROTOCOL_TITLES):
         row = {
             "comparison": f"{TITLES[a]} − {TITLES[b]}",
             "protocol": PROTOCOL_TITLES[protocol],
-            "paper": gains.get((a, b), "") if protocol == "random" and view == "centre" else "",
+            "paper": gains[a, b] if protocol == "random" else "",
             "ours, bootstrap over subjects": NOT_RUN,
         }
-        if both:
-            view_a, view_b = views or (view, view)
-            one, other = [first[k] for k in both], [second[k] for k in both]
-            (hits, subject), (hits_other, _) = _kim_hits(one, view_a), _kim_hits(other, view_b)
-            each = np.array(
-                [
-                    100 * (_kim_hits([x], view_a)[0].mean() - _kim_hits([y], view_b)[0].mean())
-                    for x, y in zip(one, other, strict=True)
-                ]
-            )
-            n, splits = one[0].info["n"], by_fold(each, [fold for _, fold in both])
+        if tested := same_folds(_under(results, protocol), a, b):
+            one, other = tested[a], tested[b]
+            splits, n = split_accuracies(one) - split_accuracies(other), one.results[0].info["n"]
             t = evaluate.corrected_t(splits, n["train"], n["test"])
+            difference = evaluate.clustered_difference(*paired(one, other, crops="centre"), one.subject)
             row |= {
-                "ours, bootstrap over subjects": str(
-                    evaluate.clustered_difference(hits, hits_other, subject)
-                ),
+                "ours, bootstrap over subjects": str(difference),
                 "splits": len(splits),
                 "ours, corrected t": str(t.difference) if len(splits) >= FEWEST else "too few splits",
                 "p": f"{t.p:.2g}" if len(splits) >= FEWEST else "",
@@ -870,9 +855,10 @@ def kim_differences(
     return pd.DataFrame(rows).set_index(["comparison", "protocol"])
 
 
-def by_fold(values: np.ndarray, folds: Sequence[int]) -> np.ndarray:
-    """Means over the runs of each fold, ascending: seeds on one split are no further splits."""
-    return np.array([values[np.asarray(folds) == fold].mean() for fold in sorted(set(folds))])
+def split_accuracies(t: Tested) -> np.ndarray:
+    """Centre-crop accuracy in per cent, one a split, ascending: the mean over its seeds, which are no further splits."""
+    values = pd.Series([r.info["metrics"]["test_centre"] for r in t.results])
+    return values.groupby(t.folds).mean().to_numpy()
 
 
 def kim_occlusion(results: dict[Run, Result], printed: dict[Run, Result] | None = None) -> pd.DataFrame:
@@ -890,40 +876,38 @@ def kim_occlusion(results: dict[Run, Result], printed: dict[Run, Result] | None 
         PROTOCOL_TITLES.items(), ((results, ""), (printed or {}, PRINTED))
     ):
         title += recipe
-        hidden, clean = (_kim_runs(own, a, protocol) for a in ("kim", "kim-no-occlusion"))
-        both = [k for k in hidden if k in clean]
-        whole = [k for k in both if fell_back(hidden[k]) is None and fell_back(clean[k]) is None]
-        if both:
-            rows += _two_by_two(title, [hidden[k] for k in both], [clean[k] for k in both])
-        if 0 < len(whole) < len(both):
-            title += f", without {len(both) - len(whole)} that fell back"
-            rows += _two_by_two(title, [hidden[k] for k in whole], [clean[k] for k in whole])
+        arms, runs = ("kim", "kim-no-occlusion"), _under(own, protocol)
+        if both := same_folds(runs, *arms):
+            rows += _two_by_two(title, both)
+            whole = same_folds(sound(runs, *arms), *arms)
+            if whole and (lost := len(set(both["kim"].folds)) - len(set(whole["kim"].folds))):
+                rows += _two_by_two(f"{title}, without {lost} that fell back", whole)
     columns = ["protocol", "trained on", "tested on clean faces", "tested on occluded faces"]
     frame = pd.DataFrame(rows, columns=[*columns, "occlusion costs", "splits"])
     return frame.set_index(["protocol", "trained on"])
 
 
-def _two_by_two(title: str, hidden: list[Result], clean: list[Result]) -> list[dict]:
+def _two_by_two(title: str, tested: dict[str, Tested]) -> list[dict]:
     """Rows of `kim_occlusion` for runs trained on occluded and on clean faces, on the same splits."""
-    rows, hits = [], {}
-    for name, own in (("clean faces", clean), ("occluded faces", hidden)):
-        (seen, subject), (covered, _) = _kim_hits(own, "centre"), _kim_hits(own, "occluded")
-        hits[name] = seen, covered
+    rows, views = [], ("centre", "occluded")
+    hits = {a: [t.hits(view) for view in views] for a, t in tested.items()}
+    for name, arm in (("clean faces", "kim-no-occlusion"), ("occluded faces", "kim")):
+        (seen, covered), subject = hits[arm], tested[arm].subject
         rows.append(
             {
                 "protocol": title,
                 "trained on": name,
-                "tested on clean faces": estimate_of(seen[None], subject),
-                "tested on occluded faces": estimate_of(covered[None], subject),
+                "tested on clean faces": estimate_of(seen, subject),
+                "tested on occluded faces": estimate_of(covered, subject),
                 "occlusion costs": evaluate.clustered_difference(seen, covered, subject),
-                "splits": len(own),
+                "splits": len(set(tested[arm].folds)),
             }
         )
     gains = [
         evaluate.clustered_difference(x, y, subject)
-        for x, y in zip(hits["occluded faces"], hits["clean faces"], strict=True)
+        for x, y in zip(hits["kim"], hits["kim-no-occlusion"], strict=True)
     ]
-    row = {"protocol": title, "trained on": "gain by training on occluded ones", "splits": len(hidden)}
+    row = {"protocol": title, "trained on": "gain by training on occluded ones", "splits": rows[0]["splits"]}
     return [*rows, row | {"tested on clean faces": gains[0], "tested on occluded faces": gains[1]}]
 
 
@@ -980,21 +964,6 @@ def _kim_gains() -> dict[tuple[str, str], str]:
     }
 
 
-def _kim_runs(results: dict[Run, Result], arm: str, protocol: str) -> dict[tuple[int, int], Result]:
-    """(seed, fold) -> result."""
-    own = ((run, r) for run, r in results.items() if run.protocol == protocol and run.recipe.arm == arm)
-    return {(run.seed, run.fold): r for run, r in own}
-
-
-def _kim_accuracy(results: list[Result], view: str) -> str:
-    """Accuracy in per cent with a bootstrap over subjects."""
-    if not results:
-        return NOT_RUN
-    hits, subject = _kim_hits(results, view)
-    return mean_accuracy(hits[None], subject)
-
-
-def _kim_hits(results: list[Result], view: str) -> tuple[np.ndarray, np.ndarray]:
-    """Hits bool (n,) and subjects of the test frames of several splits, one after the other."""
-    hits = [r.classes(view) == r.predictions["test_labels"] for r in results]
-    return np.concatenate(hits), np.concatenate([r.predictions["test_subject"] for r in results])
+def _under(results: dict[Run, Result], protocol: str) -> dict[Run, Result]:
+    """Those of the runs that were tested under the protocol."""
+    return {run: r for run, r in results.items() if run.protocol == protocol}

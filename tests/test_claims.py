@@ -375,6 +375,28 @@ def test_seeds_with_other_folds_are_not_pooled(first, second):
     assert tested.seeds == (0,) and set(tested.folds) == first and tested.hits("centre").all()
 
 
+def test_a_fold_that_one_seed_lost_leaves_the_others_with_all_their_seeds():
+    group = kim({("kim", "subject"): 0.8, ("kim-no-occlusion", "subject"): 0.7}, folds=5)
+    runs = dict(group.kim["subject"])
+    for run, r in group.kim["subject"].items():
+        p, arm = r.predictions, run.recipe.arm
+        hits = p["test_logits_centre"].argmax(1) == p["test_labels"]
+        again = result(
+            arm, hits, p["test_labels"], p["test_subject"], "ckplus", "subject", seed=1, fold=run.fold
+        )
+        runs[replace(run, seed=1)] = again
+        if run.fold == 2 and arm == "kim":
+            again.history["train_accuracy"] = np.array([50.0, 99.0, 60.0])
+    j = BY_ID["K4"].judge(replace(group, kim=group.kim | {"subject": runs}))
+    assert "without 1 fold on which" in j.why and "4 subject folds, n = 724, 2 seeds" in j.protocol
+    assert j.effects[0].runs == 8
+    table = tables.kim_occlusion(runs)
+    assert set(table["splits"]) == {5, 4} and "new people, without 1 that fell back" in table.index
+    other = tables.kim_table2(runs, None).loc[tables.TITLES["kim"], "new people"]
+    t = tables.same_folds(runs, "kim")["kim"]  # both seeds are drawn, as they are elsewhere
+    assert t.seeds == (0, 1) and other == tables.mean_accuracy(t.hits("centre"), t.subject)
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_pair_of_ensembles_is_one_pair_of_runs(seeds):
     group = {a: simulated(a, 0.6, seeds=seeds) for a in ("liu-a", "liu-b", "liu-vgg16", "liu-vgg19")}
@@ -777,7 +799,7 @@ def test_a_level_of_splits_may_be_a_point_off_and_no_more():
 def test_intervals_of_splits_are_corrected_for_their_overlap():
     group = kim({("kim-softmax", "random"): 0.95, ("kim", "random"): 0.96})
     arms = claims.kim_arms(group, "random", "kim", "kim-softmax")
-    each = [claims.split_accuracies(arms[a]) for a in ("kim", "kim-softmax")]
+    each = [tables.split_accuracies(arms[a]) for a in ("kim", "kim-softmax")]
     known = evaluate.corrected_t(each[0] - each[1], 724, 181)
     (e,) = BY_ID["K2"].judge(group).effects
     assert (e.ours, e.p) == (known.difference, known.p)

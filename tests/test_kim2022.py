@@ -177,6 +177,7 @@ def finished(arm, protocol, fold, wrong, n=20, subjects=4, occluded_wrong=None, 
     labels = np.arange(n) % 7
     logits = np.eye(7)[labels]
     arrays = {"test_labels": labels, "test_subject": np.array([f"S{k % subjects}" for k in range(n)])}
+    arrays |= {"test_index": np.arange(n) + n * fold, "test_clean": np.ones(n, bool)}
     for view, number in (
         ("centre", wrong),
         ("occluded", wrong if occluded_wrong is None else occluded_wrong),
@@ -184,6 +185,7 @@ def finished(arm, protocol, fold, wrong, n=20, subjects=4, occluded_wrong=None, 
         arrays[f"test_logits_{view}"] = np.roll(logits, 1, axis=1)
         arrays[f"test_logits_{view}"][number:] = logits[number:]
     info = {
+        "data_sha256": "0",
         "fold": fold,
         "n": {"train": 80, "test": n},
         "epochs": 3,
