@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torchvision.transforms.functional import center_crop, ten_crop
 
 
 def train_transform(stack: torch.Tensor, recipe) -> torch.Tensor:
@@ -40,12 +41,12 @@ def place(stack: torch.Tensor, size: int, canvas: int) -> torch.Tensor:
 
 def centre_view(stack: torch.Tensor, recipe) -> torch.Tensor:
     """What the network sees of a test face: placed on the canvas, cropped in the middle."""
-    return centre_crop(place(stack, recipe.size, recipe.canvas), recipe.crop)
+    return center_crop(place(stack, recipe.size, recipe.canvas), [recipe.crop])
 
 
 def ten_views(stack: torch.Tensor, recipe) -> torch.Tensor:
-    """`ten_crop` of the canvas; where the crop is the whole canvas, five times the face and five its mirror image."""
-    return ten_crop(place(stack, recipe.size, recipe.canvas), recipe.crop)
+    """Ten crops of the canvas (10, B, C, s, s); where the crop is the whole canvas, five times the face and five its mirror image."""
+    return torch.stack(ten_crop(place(stack, recipe.size, recipe.canvas), [recipe.crop, recipe.crop]))
 
 
 def random_affine(
@@ -137,27 +138,3 @@ def occlude(
     columns = (x >= left[:, None]) & (x < (left + wide)[:, None])
     hit = (rows[:, :, None] & columns[:, None, :]) & (lot[4] < probability)[:, None, None]
     return stack.masked_fill(hit[:, None], 0.0)
-
-
-def centre_crop(stack: torch.Tensor, size: int) -> torch.Tensor:
-    """(B, C, H, W) -> (B, C, size, size)."""
-    start = (stack.shape[-1] - size) // 2
-    return stack[..., start : start + size, start : start + size]
-
-
-def ten_crop(stack: torch.Tensor, size: int) -> torch.Tensor:
-    """Corners, centre and their mirror images: (B, C, H, W) -> (10, B, C, size, size).
-
-    The order is torchvision's `ten_crop`: top left, top right, bottom left, bottom right, centre, mirrored.
-    """
-    five = _five_crop(stack, size)
-    return torch.stack(five + _five_crop(stack.flip(-1), size))
-
-
-def _five_crop(stack: torch.Tensor, size: int) -> list[torch.Tensor]:
-    corners = [
-        stack[..., top, left]
-        for top in (slice(size), slice(-size, None))
-        for left in (slice(size), slice(-size, None))
-    ]
-    return corners + [centre_crop(stack, size)]

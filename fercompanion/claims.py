@@ -565,9 +565,7 @@ def spoken_recalls(archive: Archive, margin: float = 5.0) -> Judgement:
                 classes.index(names.get(c, c)) for c in (r["class"] + "->" + r["class"]).split("->")[:2]
             )
             as_taken = t.predicted()[:, t.labels == true] == taken
-            e = evaluate.accuracy(as_taken[0])
-            if len(as_taken) > 1:
-                e = evaluate.clustered_accuracy(as_taken, np.arange(as_taken.shape[1]))
+            e = tables.estimate_of(as_taken)
             signs.setdefault(split, []).append(
                 within(e, float(r["value"]) - margin, float(r["value"]) + margin)
             )

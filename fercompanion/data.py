@@ -201,7 +201,7 @@ def load_or_demo(name: str, root: str | os.PathLike | None = None) -> Faces:
 def _load_licensed(name: str, root, classes: tuple[str, ...], read) -> Faces:
     remedy = f"{HOW_TO_GET[name]} (demo and demo-ck need nothing)."
     where = "the folder given"
-    if root is None:
+    if not root:
         root, where = os.environ.get(VARIABLE), VARIABLE
     if not root:
         raise DataError(f"{name}: {VARIABLE} is not set; set it to the folder that holds the data. {remedy}")

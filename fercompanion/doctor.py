@@ -9,8 +9,10 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from .data import CK_CLASSES, FER_CLASSES, NAMES, SPLITS, DataError, Faces, load_faces
+from .predict import cpu_multiplies_bf16
 
 WIDTH = 100
 WHOLE = "all"  # the key of the counts where a data set has no official splits
@@ -154,21 +156,13 @@ def _wrapped(line: str, indent: int = 2) -> list[str]:
 
 def machine() -> str:
     """One line: Python, torch, CUDA, whether bf16 is fast here, and whether MTCNN can be imported."""
-    parts = [f"Python {platform.python_version()}"]
-    if importlib.util.find_spec("torch") is None:
-        parts.append("torch not installed")
+    parts = [f"Python {platform.python_version()}", f"torch {torch.__version__}"]
+    if torch.cuda.is_available():
+        bf16 = "yes" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        parts.append(f"cuda {torch.cuda.get_device_name()} (bf16 {bf16})")
     else:
-        import torch  # only here: the reports need no torch, and its import takes seconds
-
-        from .predict import cpu_multiplies_bf16
-
-        parts.append(f"torch {torch.__version__}")
-        if torch.cuda.is_available():
-            bf16 = "yes" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-            parts.append(f"cuda {torch.cuda.get_device_name()} (bf16 {bf16})")
-        else:
-            parts.append("cuda no")
-        parts.append(f"CPU bf16 {'yes' if cpu_multiplies_bf16() else 'no'}")
+        parts.append("cuda no")
+    parts.append(f"CPU bf16 {'yes' if cpu_multiplies_bf16() else 'no'}")
     has_facenet = importlib.util.find_spec("facenet_pytorch") is not None
     parts.append(f"facenet-pytorch {'yes' if has_facenet else 'no'}")
     return "machine: " + ", ".join(parts)

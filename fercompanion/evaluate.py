@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+CONFIDENCE = 0.95
+"""Of every interval, which `verdicts` counts on."""
+TAILS = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+DRAWS = 10_000
+"""Of a bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -19,18 +26,16 @@ class Estimate:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Estimate:
+def mean_interval(values: np.ndarray) -> Estimate:
     """Mean of independent values with Student's t-interval; of fewer than two without one (nan)."""
     from scipy.stats import t
 
     n, mean = len(values), float(np.mean(values))
-    half = (
-        float(t.ppf(0.5 + confidence / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else np.nan
-    )
+    half = float(t.ppf(TAILS[1], n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else np.nan
     return Estimate(mean, mean - half, mean + half)
 
 
-def accuracy(hits: np.ndarray, confidence: float = 0.95) -> Estimate:
+def accuracy(hits: np.ndarray) -> Estimate:
     """Accuracy in per cent with Wilson's interval.
 
     Parameters
@@ -42,24 +47,13 @@ def accuracy(hits: np.ndarray, confidence: float = 0.95) -> Estimate:
     n, k = len(hits), int(np.sum(hits))
     if n == 0:
         return Estimate(*[float("nan")] * 3)
-    interval = binomtest(k, n).proportion_ci(confidence, method="wilson")
+    interval = binomtest(k, n).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(100 * k / n, 100 * interval.low, 100 * interval.high)
 
 
-def clustered_accuracy(
-    hits: np.ndarray, clusters: np.ndarray, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
-) -> Estimate:
-    """Accuracy in per cent with a bootstrap over clusters (subjects) instead of images.
-
-    Parameters
-    ----------
-    hits : bool (n,) or (S, n) for S seeds, of which the mean is taken.
-    clusters : (n,), the cluster of each image.
-    """
-    difference = clustered_difference(
-        np.atleast_2d(hits), np.zeros_like(np.atleast_2d(hits)), clusters, draws, seed, confidence
-    )
-    return difference
+def clustered_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> Estimate:
+    """Accuracy in per cent with a bootstrap over clusters (subjects) instead of images; see `clustered_difference`."""
+    return clustered_difference(hits, np.zeros_like(hits), clusters)
 
 
 def recalls(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> list[Estimate]:
@@ -78,9 +72,6 @@ def clustered_difference(
     hits: np.ndarray,
     other: np.ndarray,
     clusters: np.ndarray | None = None,
-    draws: int = 10_000,
-    seed: int = 0,
-    confidence: float = 0.95,
 ) -> Estimate:
     """Accuracy of `hits` minus that of `other` in percentage points, bootstrapped over clusters and seeds.
 
@@ -98,40 +89,34 @@ def clustered_difference(
     _, cluster = np.unique(clusters, return_inverse=True)
     size = np.bincount(cluster).astype(float)
     sums = np.stack([np.bincount(cluster, row, len(size)) for row in hits - other])  # (S, C)
-    rng = np.random.default_rng(seed)
-    drawn, n = _resampled(sums, size, draws, rng)
-    values = (drawn * _shares(len(sums), draws, rng)).sum(1) / n
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    rng = np.random.default_rng(0)
+    drawn, n = _resampled(sums, size, rng)
+    values = (drawn * _shares(len(sums), rng)).sum(1) / n
+    low, high = np.quantile(values, TAILS)
     return Estimate(100 * float(sums.sum() / len(sums) / size.sum()), 100 * float(low), 100 * float(high))
 
 
-def _shares(seeds: int, draws: int, rng) -> np.ndarray:
-    """Weights (draws, S) of S seeds, of which S - 1 are drawn with replacement.
+def _shares(seeds: int, rng) -> np.ndarray:
+    """Weights (`DRAWS`, S) of S seeds, of which S - 1 are drawn with replacement.
 
     S of them would show (S - 1) / S of their variance alone (Rao and Wu 1988): half of it for two seeds.
     """
     drawn = max(1, seeds - 1)
-    return rng.multinomial(drawn, np.full(seeds, 1 / seeds), draws) / drawn
+    return rng.multinomial(drawn, np.full(seeds, 1 / seeds), DRAWS) / drawn
 
 
-def _resampled(sums: np.ndarray, size: np.ndarray, draws: int, rng) -> tuple[np.ndarray, np.ndarray]:
+def _resampled(sums: np.ndarray, size: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]:
     """Totals of clusters drawn with replacement, as many as there are: float (draws, S), and their sizes (draws,).
 
     Clusters with the same size and sums are interchangeable, so that the kinds are drawn and not each cluster: of
     thousands of images a pair of networks knows three kinds.
     """
     kinds, counts = np.unique(np.vstack([size, sums]), axis=1, return_counts=True)
-    times = rng.multinomial(counts.sum(), counts / counts.sum(), draws)
+    times = rng.multinomial(counts.sum(), counts / counts.sum(), DRAWS)
     return times @ kinds[1:].T, times @ kinds[0]
 
 
-def contrast(
-    gains: list[np.ndarray],
-    weights: list[float],
-    draws: int = 10_000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Estimate:
+def contrast(gains: list[np.ndarray], weights: list[float]) -> Estimate:
     """A weighted sum of mean gains on several groups of images, in percentage points, bootstrapped.
 
     Parameters
@@ -140,14 +125,13 @@ def contrast(
         within each group, and the seeds for all groups together, since one network answers for all.
     weights : of each group's mean.
     """
-    rng, total, seeds = np.random.default_rng(seed), 0.0, len(gains[0])
-    values = np.zeros(draws)
-    shares = _shares(seeds, draws, rng)
+    rng, total, values = np.random.default_rng(0), 0.0, 0.0
+    shares = _shares(len(gains[0]), rng)
     for gain, weight in zip(gains, weights, strict=True):
         total += weight * gain.mean()
-        drawn, n = _resampled(gain, np.ones(gain.shape[1]), draws, rng)
+        drawn, n = _resampled(gain, np.ones(gain.shape[1]), rng)
         values += weight * (drawn * shares).sum(1) / n
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(values, TAILS)
     return Estimate(100 * float(total), 100 * float(low), 100 * float(high))
 
 
@@ -306,7 +290,7 @@ class Corrected:
     p: float
 
 
-def corrected_t(differences: np.ndarray, n_train: int, n_test: int, confidence: float = 0.95) -> Corrected:
+def corrected_t(differences: np.ndarray, n_train: int, n_test: int) -> Corrected:
     """Corrected resampled t-test (Nadeau and Bengio 2003, Sect. 4) of differences from J random splits of one data set.
 
     The splits share images, so their differences are not independent, and the common variance s^2 / J is too small
@@ -328,7 +312,7 @@ def corrected_t(differences: np.ndarray, n_train: int, n_test: int, confidence: 
         nothing = Estimate(0.0, 0.0, 0.0), 0.0, 1.0
         return Corrected(*(nothing if abs(mean) < 1e-9 else (Estimate(mean, np.nan, np.nan), np.nan, np.nan)))
     error = float(np.sqrt(d.var(ddof=1) * (1 / len(d) + n_test / n_train)))
-    half = float(student.ppf((1 + confidence) / 2, len(d) - 1)) * error
+    half = float(student.ppf(TAILS[1], len(d) - 1)) * error
     p = 2 * float(student.sf(abs(mean) / error, len(d) - 1))
     return Corrected(Estimate(mean, mean - half, mean + half), mean / error, p)
 
@@ -343,13 +327,14 @@ def effective_images(hits: np.ndarray, clusters: np.ndarray) -> float:
     hit = hits.mean(0)
     _, cluster = np.unique(clusters, return_inverse=True)
     sums = np.bincount(cluster, hit - hit.mean())
-    variance = (sums**2).sum() * len(sums) / max(1, len(sums) - 1) / len(hit) ** 2
-    return (
-        float(min(len(hit), hit.mean() * (1 - hit.mean()) / variance)) if variance > 0 else float(len(sums))
-    )
+    if len(sums) == 1 or hit.mean() in (0, 1):  # nothing tells how alike a cluster's images are
+        return float(len(sums))
+    variance = (sums**2).sum() * len(sums) / (len(sums) - 1) / len(hit) ** 2
+    independent = len(hit) * variance < 1e-9  # all clusters alike
+    return float(len(hit) if independent else min(len(hit), hit.mean() * (1 - hit.mean()) / variance))
 
 
-def exact_accuracy(right: float, n: float, confidence: float = 0.95) -> Estimate:
+def exact_accuracy(right: float, n: float) -> Estimate:
     """Accuracy in per cent of `right` of `n` independent images with Clopper and Pearson's interval.
 
     Wider than Wilson's of `accuracy`; exact where hardly an image is wrong.
@@ -361,7 +346,7 @@ def exact_accuracy(right: float, n: float, confidence: float = 0.95) -> Estimate
     """
     from scipy.stats import beta
 
-    tail, wrong = (1 - confidence) / 2, n - right
+    tail, wrong = TAILS[0], n - right
     low = beta.ppf(tail, right, wrong + 1) if right > 0 else 0.0
     high = beta.isf(tail, right + 1, wrong) if wrong > 0 else 1.0
     return Estimate(100 * right / n, 100 * float(low), 100 * float(high))
@@ -411,20 +396,19 @@ ENSEMBLE_WEIGHTS = tuple(k / 20 for k in range(21))
 """Weights of the first network among which `ensemble_weight` chooses."""
 
 
-def ensemble(first: np.ndarray, second: np.ndarray, weight: float = 0.5) -> np.ndarray:
-    """Two networks' logits (..., K) fused: log of ``weight * softmax(first) + (1 - weight) * softmax(second)``.
+def ensemble(logits: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Networks' logits (..., K) fused: log of the weighted mean of their softmaxes; the weights add up to 1.
 
     Liu et al. fuse models A and B by an "ensemble method" that they do not name; the mean of the softmaxes is
     assumed.
     """
-    from scipy.special import log_softmax
+    from scipy.special import log_softmax, logsumexp
 
-    with np.errstate(divide="ignore"):  # log 0 leaves out the network of weight 0
-        shares = np.log(weight), np.log1p(-weight)
-    return np.logaddexp(*(s + log_softmax(x, -1) for s, x in zip(shares, (first, second), strict=True)))
+    shares = np.reshape(weights, (-1, *[1] * np.ndim(logits[0])))
+    return logsumexp([log_softmax(x, -1) for x in logits], axis=0, b=shares)
 
 
 def ensemble_weight(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> float:
     """The weight of `ENSEMBLE_WEIGHTS` with the highest accuracy on validation logits (n, K); of equals the nearest 1/2."""
-    hits = [(ensemble(first, second, w).argmax(-1) == labels).sum() for w in ENSEMBLE_WEIGHTS]
+    hits = [(ensemble((first, second), (w, 1 - w)).argmax(-1) == labels).sum() for w in ENSEMBLE_WEIGHTS]
     return min(ENSEMBLE_WEIGHTS, key=lambda w: (-hits[ENSEMBLE_WEIGHTS.index(w)], abs(w - 0.5)))

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import nn
+from torchvision.transforms.functional import center_crop
 
-from .augment import centre_crop, centre_view
+from .augment import centre_view
 from .data import DataError, Faces
 from .landmarks import Landmarks
 from .models import build_model
-from .predict import gather, make_masks, this_machine, to_stack
+from .predict import forward, gather, make_masks, this_machine, to_stack
 from .recipes import Recipe
 from .regions import key_region_mask
 from .runs import Result, kept_arrays
@@ -27,9 +28,8 @@ class OneInput(nn.Module):
         self.model = model
 
     def forward(self, stack: torch.Tensor) -> torch.Tensor:
-        mask = stack[:, 1:] if stack.shape[1] > 1 else None
         # Two branches return log-probabilities already; for one branch it must be said.
-        return self.model(stack[:, :1], mask).logits.log_softmax(1)
+        return forward(self.model, stack).logits.log_softmax(1)
 
 
 def trained_model(recipe: Recipe, weights: dict, num_classes: int) -> nn.Module:
@@ -84,13 +84,9 @@ def grad_cam(
             f"size={recipe.size}, canvas={recipe.canvas}: heat maps need faces as they are, {side} pixels"
         )
 
-    masks = (
-        None
-        if recipe.mask == "none"
-        else make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, faces.where("Training"))[rows]
-    )
     device = this_machine().device
-    image, mask = to_stack(faces.images[rows], masks, device)
+    masks = make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, faces.where("Training"))
+    image, mask = to_stack(faces.images, masks, device)
     seen = copy.deepcopy(model).float().to(device).eval().requires_grad_(False)
     layer = seen.trunk[block - 1]
     # No `with`: on leaving, the package's context manager swallows IndexError.
@@ -98,8 +94,8 @@ def grad_cam(
     list(layer.parameters())[-1].requires_grad_(True)  # gradients end in the map, not in the image
     cams, predicted = [], []
     try:
-        for part in torch.arange(len(rows), device=device).split(batch_size):
-            stack = centre_crop(gather(image, mask, part), recipe.crop)
+        for part in torch.as_tensor(rows, device=device).split(batch_size):
+            stack = centre_view(gather(image, mask, part), recipe)
             cams.append(cam(stack, targets=None))  # of the winning class
             predicted.append(cam.outputs.argmax(1))
     finally:
@@ -116,7 +112,7 @@ def mass_in_regions(
     """
     crop = cams.shape[-1]
     masks = key_region_mask(landmarks.points[rows], landmarks.boxes[rows], size, alpha)
-    inside = centre_crop(torch.as_tensor(masks)[:, None], crop)[:, 0].numpy() > 0
+    inside = center_crop(torch.as_tensor(masks)[:, None], [crop])[:, 0].numpy() > 0
     total = cams.sum((1, 2), dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(total > 0, (cams * inside).sum((1, 2)) / total, np.nan)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
+import torch
 from PIL import Image
+from scipy.cluster.vq import vq
+from torch import nn
+from torchvision.transforms.functional import center_crop
 
 from .arithmetic import exponential_slopes
-from .augment import black_blocks, centre_crop, random_crop, random_flip
+from .augment import black_blocks, random_crop, random_flip
 from .data import DataError, Faces
 from .landmarks import Landmarks
+from .models.kim2022 import sample
 from .recipes import ARMS
 from .regions import key_region_mask
 from .runs import ROOT, results_folder
@@ -109,16 +116,9 @@ def reduced(picture: Image.Image) -> Image.Image:
             best = Image.fromarray(some[None]).quantize(colours, Image.Quantize.MEDIANCUT, kmeans=2)
             palette += best.getpalette()
     # Exactly the nearest: PIL's own search looks up two bits a channel too coarsely, and white turns grey.
-    palette = np.array(palette, np.int32).reshape(-1, 3)
-    values, place = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
-    values = np.stack([values >> 16, values >> 8 & 255, values & 255], -1)
-    nearest = np.concatenate(
-        [
-            ((v[:, None] - palette) ** 2).sum(-1).argmin(1)
-            for v in np.array_split(values, len(values) // 4096 + 1)
-        ]
-    )
-    small = Image.fromarray(nearest.astype(np.uint8)[place].reshape(picture.height, picture.width))
+    palette = np.array(palette, float).reshape(-1, 3)
+    nearest = vq(pixels.astype(float), palette)[0]
+    small = Image.fromarray(nearest.astype(np.uint8).reshape(picture.height, picture.width))
     small.putpalette(palette.astype(np.uint8).tobytes())
     return small
 
@@ -195,15 +195,13 @@ def picture_rows(rows: dict[str, np.ndarray], titles: Sequence[str], limits=(0, 
 
 def preprocessing(face: np.ndarray, mask: np.ndarray, seed: int = 0):
     """Fig. 5: resize, random 44 x 44 crop, flip, 3 x 3 black block; the mask moves along below."""
-    import torch
-
     torch.manual_seed(seed)
     stack = torch.stack([torch.as_tensor(face).float() / 255, torch.as_tensor(mask)])[None]
     steps = [("48 × 48", stack)]
     steps.append(("random 44 × 44 crop", random_crop(stack, 44)))
     steps.append(("flip (p = 0.5)", random_flip(steps[-1][1], 1.0)))
     steps.append(("3 × 3 black block", black_blocks(steps[-1][1], 1, 3)))
-    steps.append(("test: centre crop", centre_crop(stack, 44)))
+    steps.append(("test: centre crop", center_crop(stack, [44])))
     figure, axes = plt.subplots(2, len(steps), figsize=(1.5 * len(steps), 3.1))
     for column, (title, s) in enumerate(steps):
         axes[0, column].imshow(s[0, 0], vmin=0, vmax=1)
@@ -217,19 +215,11 @@ def preprocessing(face: np.ndarray, mask: np.ndarray, seed: int = 0):
 
 def architecture(model, crop: int = 44):
     """Fig. 1: the two branches with the sizes of their maps, read off a forward pass."""
-    import torch
-
-    sizes = {}
-    hooks = [
-        m.register_forward_hook(lambda _, __, out, name=name: sizes.__setitem__(name, tuple(out.shape[1:])))
-        for name, m in model.named_modules()
-        if name
-    ]
-    with torch.no_grad():
-        model.eval()(torch.zeros(1, 1, crop, crop), torch.zeros(1, 1, crop, crop))
-    for hook in hooks:
-        hook.remove()
-    trunk = [f"block {k + 1}\n{_size(sizes[f'trunk.{k}'])}" for k in range(len(model.trunk))]
+    trunk, maps = [], torch.zeros(1, 3, crop, crop)
+    for k, block in enumerate(model.eval().trunk, 1):
+        with torch.no_grad():
+            maps = block(maps)
+        trunk.append(f"block {k}\n{_size(maps.shape[1:])}")
     figure, ax = plt.subplots(figsize=(11, 2.8))
     steps = _chain(ax, 0, 0.5, [f"image\n1×{crop}×{crop}", *trunk], "#F2F2F2")
     mask = _box(ax, 4 * STEP, -0.55, f"MTCNN mask M\n1×{crop}×{crop}", "#E8F3EC")
@@ -239,7 +229,7 @@ def architecture(model, crop: int = 44):
         (0.0, "local", "p′ = p ⊙ M(p)↓\n(Eq. 4)", "#FBE3D2"),
     ):
         linear = [m.out_features for m in model.heads[branch].children() if isinstance(m, torch.nn.Linear)]
-        pooled = f"pool, mean\n{linear and model.heads[branch][0].in_features}"
+        pooled = f"pool, mean\n{model.heads[branch][0].in_features}"
         classes = model.classifiers[branch].out_features
         texts = [first, pooled, *[f"FC {n}" for n in linear], f"FC {classes}, CE\n({branch} branch)"]
         boxes = _chain(ax, (len(steps)) * STEP, y, texts, colour)
@@ -259,8 +249,6 @@ def architecture(model, crop: int = 44):
 
 def layers(model):
     """Fig. 3: the layers of the modified VGG19 in order, read off the modules."""
-    from torch import nn
-
     names = []
     for module in [
         *model.trunk.modules(),
@@ -404,22 +392,20 @@ def confusions(matrices: dict[str, np.ndarray], classes: tuple[str, ...]):
     for ax, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
         n = matrix.sum(1)
         share = 100 * matrix / np.maximum(n, 1)[:, None]
-        picture = ax.imshow(share, vmin=0, vmax=100, cmap="Blues")
-        for i, j in np.ndindex(*share.shape):
-            ax.text(
-                j,
-                i,
-                f"{int(share[i, j] + 0.5)}",  # halves up, as in the tables
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if share[i, j] > 55 else "black",
-            )
-        ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-        ax.set_yticks(range(len(classes)), [f"{c} ({k:.0f})" for c, k in zip(classes, n, strict=True)])
+        true = [f"{c} ({k:.0f})" for c, k in zip(classes, n, strict=True)]
+        said = (share + 0.5).astype(int)  # halves up, as in the tables
+        labels = {
+            "xticklabels": classes,
+            "yticklabels": true,
+            "annot": said,
+            "fmt": "d",
+            "annot_kws": {"size": 8},
+        }
+        sns.heatmap(share, vmin=0, vmax=100, cmap="Blues", square=True, cbar=False, ax=ax, **labels)
         ax.set(title=title, xlabel="predicted", ylabel="true (n)")
-        ax.spines[:].set_visible(False)
-    figure.colorbar(picture, ax=axes[0, -1], label="% of the true class", shrink=0.8)
+        plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+        ax.tick_params(axis="y", rotation=0)
+    figure.colorbar(ax.collections[0], ax=axes[0, -1], label="% of the true class", shrink=0.8)
     return figure
 
 
@@ -624,10 +610,6 @@ def relative_distances(gaps: dict[str, np.ndarray]):
 
 def model_a(model, size: int = 48):
     """Liu et al. Fig. 1: model A's three flows with the sizes of their maps, read off a forward pass."""
-    from itertools import groupby
-
-    import torch
-
     steps, x, pools = [], torch.zeros(1, 1, size, size), 0
     for flow in ("entry", "middle", "exit"):
         for unit in getattr(model.eval(), flow):
@@ -679,10 +661,6 @@ def transformers(images: np.ndarray, theta: np.ndarray, titles: Sequence[str]):
     theta : (n, 2, 3) affine maps, as `models.kim2022.Kim.theta` returns them.
     titles : n.
     """
-    import torch
-
-    from .models.kim2022 import sample
-
     n, side = len(images), images.shape[-1]
     maps = torch.as_tensor(theta).float()
     seen = sample(torch.as_tensor(images).float()[:, None], maps)[:, 0].numpy()
@@ -765,7 +743,8 @@ def protocol_strips(
     chance : accuracy in per cent of always naming the largest class.
     """
     figure, (ax, close) = plt.subplots(1, 2, figsize=(9.4, 3.8), width_ratios=[len(groups), 1.2])
-    networks = sorted(set(splits["network"]), key=_by_network)
+    # A network of the printed recipe comes right behind the same one of a shortened recipe.
+    networks = sorted(set(splits["network"]), key=lambda n: (n.removesuffix(PRINTED), n.endswith(PRINTED)))
     rng = np.random.default_rng(0)
     if null is not None:
         ax.add_patch(plt.Rectangle((0, 0), 0, 0, fc="0.85", ec="0.35", label="nearest pixels, untrained"))
@@ -789,11 +768,6 @@ def protocol_strips(
     close.set(ylim=(min(89.5, least - 2), 100.6), title=f"{groups[first]}, enlarged", xticks=[])
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
-
-
-def _by_network(title: str) -> tuple[str, bool]:
-    """Key by which a network of the printed recipe comes right behind the same one of a shortened recipe."""
-    return title.removesuffix(PRINTED), title.endswith(PRINTED)
 
 
 def _null_box(ax, x: float, values: pd.Series) -> None:

@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
+from torchvision.ops import nms
 
 from .data import DataError, Faces
 from .progress import tqdm
@@ -187,8 +190,6 @@ def _mtcnn():
             "facenet-pytorch is not installed, and some faces are in no landmark cache; "
             "run: pip install --no-deps facenet-pytorch==2.6.0"
         ) from None
-    import torch
-
     detect_face.batched_nms = _nms_per_image
     detect_face.batched_nms_numpy = _nms_min_per_image
     detect_face.fixed_batch_process = _fixed_shape
@@ -198,8 +199,6 @@ def _mtcnn():
 
 def _fixed_shape(crops, net, size: int = 256):
     """Run R- or O-Net on chunks of one fixed shape, so that a crop's score has the same bits in any company."""
-    import torch
-
     pad = -len(crops) % size
     crops = torch.cat([crops, crops.new_zeros(pad, *crops.shape[1:])])
     out = [net(chunk) for chunk in crops.split(size)]
@@ -212,9 +211,6 @@ def _nms_per_image(boxes, scores, image_ids, threshold):
     The library shifts all images' boxes apart by adding offsets, whose float32 rounding depends on how many
     images share the batch.
     """
-    import torch
-    from torchvision.ops import nms
-
     keep = [torch.nonzero(image_ids == i)[:, 0] for i in image_ids.unique()]
     keep = [rows[nms(boxes[rows], scores[rows], threshold)] for rows in keep]
     return torch.cat(keep) if keep else torch.zeros(0, dtype=torch.long, device=boxes.device)
@@ -226,8 +222,6 @@ def _nms_min_per_image(boxes, scores, image_ids, threshold, method):
     Scores of sure faces saturate at exactly 1.0; the library sorts them with an unstable sort over the whole
     batch, so that the winner among equals depends on the batch.  Here the earlier box wins.
     """
-    import torch
-
     b, s, ids = boxes.double().cpu().numpy(), scores.cpu().numpy(), image_ids.cpu().numpy()
     area = (b[:, 2] - b[:, 0] + 1) * (b[:, 3] - b[:, 1] + 1)
     keep = []
@@ -316,7 +310,7 @@ def _to_pixels(xy, scale: int, pad: int) -> np.ndarray:
     return np.round(pixels * GRID) / GRID
 
 
-def find_all(photo: np.ndarray, detector: Detector = Detector()) -> list[tuple[np.ndarray, np.ndarray]]:
+def find_in_photo(photo: np.ndarray, detector: Detector = Detector()) -> list[tuple[np.ndarray, np.ndarray]]:
     """Every face in a photo of any size.
 
     Parameters
@@ -347,8 +341,6 @@ def find_all(photo: np.ndarray, detector: Detector = Detector()) -> list[tuple[n
 
 def _enlarge(image: np.ndarray, scale: int, pad: int) -> np.ndarray:
     """uint8 (48, 48) -> uint8 (S, S, 3), edge-padded, then enlarged by bicubic interpolation."""
-    from PIL import Image
-
     image = np.pad(image, pad, mode="edge") if pad else image
     if scale > 1:
         size = (image.shape[1] * scale, image.shape[0] * scale)

@@ -117,8 +117,6 @@ class TrainingLoss(nn.Module):
     def __init__(self, recipe, num_classes: int, dim: int):
         super().__init__()
         self.recipe = recipe
-        if recipe.metric not in ("triplet", "exponential", "center"):
-            raise ValueError(f"metric={recipe.metric!r}: choose triplet, exponential or center")
         self.center = (
             CenterLoss(num_classes, dim, recipe.center_rate)
             if recipe.metric == "center" and recipe.lam

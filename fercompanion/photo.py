@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from .augment import ten_views
 from .data import DataError
 from .explain import trained_model
-from .landmarks import Detector, find_all
+from .landmarks import find_in_photo
 from .recipes import Recipe
 from .regions import key_region_mask
 from .runs import Result, read
@@ -125,7 +125,7 @@ def read_faces(path: str | Path, recipe: Recipe, classes: list[str], model: torc
     photo = read_photo(path)
     reduced = photo.copy()
     reduced.thumbnail((LARGEST, LARGEST))
-    found = find_all(np.asarray(reduced), Detector())
+    found = find_in_photo(np.asarray(reduced))
     if not found:
         raise DataError(f"{path}: MTCNN finds no face; try a larger or brighter picture")
     faces = []

@@ -58,7 +58,9 @@ def cpu_multiplies_bf16() -> bool:
     return any(getattr(torch.cpu, test, bool)() for test in tests)
 
 
-def make_masks(faces: Faces, landmarks: Landmarks, kind: str, alpha: float, train: np.ndarray) -> np.ndarray:
+def make_masks(
+    faces: Faces, landmarks: Landmarks | None, kind: str, alpha: float, train: np.ndarray
+) -> np.ndarray | None:
     """float32 (N, 48, 48) masks of a recipe: the faces' own, or one of the two controls.
 
     Parameters
@@ -67,9 +69,9 @@ def make_masks(faces: Faces, landmarks: Landmarks, kind: str, alpha: float, trai
         the images of each official split (of the whole set on CK+), so that only the pairing is lost.  "mean": the mean over `train`, for all.
     train : indices of the training images.
     """
+    if kind == "none":
+        return None
     masks = _own_masks(landmarks, faces.images.shape[-1], alpha)
-    if kind == "regions":
-        return masks
     if kind == "mean":
         return np.broadcast_to(masks[train].mean(0), masks.shape)
     if kind == "shuffled":
@@ -78,7 +80,7 @@ def make_masks(faces: Faces, landmarks: Landmarks, kind: str, alpha: float, trai
             rows = np.flatnonzero(faces.split == split)
             order[rows] = rng.permutation(rows)
         return masks[order]
-    raise ValueError(f"unknown mask {kind!r}; choose from regions, shuffled, mean, none")
+    return masks
 
 
 @lru_cache(maxsize=1)

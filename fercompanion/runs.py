@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -21,10 +22,17 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
+import torchvision
 from filelock import FileLock, Timeout
 
+from . import evaluate, train
 from .data import DataError, Faces, clean_mask, first_line, load_faces
+from .landmarks import find_landmarks
+from .progress import tqdm
+from .protocols import parts
 from .recipes import Recipe
+from .superres import enlarge
 from .whole import DAMAGED, kept_if_possible, save_arrays, whole
 
 _PARENT = Path(__file__).resolve().parents[1]
@@ -115,7 +123,7 @@ class Result:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
-        """Arrays of predictions.npz for valid and test: index, labels, clean, and logits (float32) by view.
+        """Arrays of predictions.npz for valid and test: index, labels, clean, subject, and logits (float32) by view.
 
         Where logits were not kept, predicted classes (uint8) by view; `classes` tells them for any.
         """
@@ -285,7 +293,7 @@ def possible(missing: list[Run], profile: str, root: str | None = None) -> list[
     for name in dict.fromkeys(run.dataset for run in missing):
         own = [run for run in missing if run.dataset == name]
         try:
-            copy = _faces(name, root or None).sha256
+            copy = _faces(name, root).sha256
         except DataError as error:
             print(f"{len(own)} runs on {name} are neither archived nor possible here: {error}")
             continue
@@ -310,8 +318,6 @@ def side_by_side(runs: int, workers: int | None = None) -> int:
     ----------
     workers : this many instead, if there are as many runs.
     """
-    import torch
-
     if workers is None:
         workers = torch.cuda.device_count() or min(torch.get_num_threads(), MOST_WORKERS)
     return max(1, min(runs, workers))
@@ -339,12 +345,10 @@ def _train(
     ready = []
     for run in missing:  # what several of them need is made once, here
         with _named_if_it_fails(run):
-            _shown(run.dataset, root or None, run.recipe.faces)
+            _shown(run.dataset, root, run.recipe.faces)
             if run.recipe.mask != "none":
-                _landmarks(run.dataset, root or None)
+                _landmarks(run.dataset, root)
             ready.append(run)
-    from .progress import tqdm
-
     with tqdm(total=len(ready), desc=f"{profile}: {workers} at a time", unit="run") as bar:
         left = _train_side_by_side(ready, profile, root, finished, workers, bar)
         if left:
@@ -365,10 +369,6 @@ def _train_side_by_side(
     runs: list[Run], profile: str, root: str | None, finished: Callable[[Run], object], workers: int, bar
 ) -> list[Run]:
     """Train runs in processes of their own; returns those that are left if one of the processes dies."""
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
-    import torch
-
     start = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _start_worker}
     threads = max(1, torch.get_num_threads() // workers)
     others = multiprocessing.active_children()
@@ -408,10 +408,6 @@ def _named_if_it_fails(run: Run):
 
 def _start_worker(threads: int, workers: int) -> None:
     """Each of so many workers has its own threads and its own line for the progress bar, and ends with its parent."""
-    import torch
-
-    from . import train
-
     torch.set_num_threads(threads)
     number = multiprocessing.current_process()._identity[-1] - 1  # goes on counting from pool to pool
     train.BAR_LINE = 1 + number % workers
@@ -438,16 +434,14 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     DataError
         The data set is not here, or another process trains this run.
     """
-    from .protocols import parts
-
     folder = results_folder(profile) / run.where
     if (found := find(run, profile)) is not None:
         return found
     made_with = environment()
-    faces = _faces(run.dataset, root or None)
+    faces = _faces(run.dataset, root)
     who = parts(faces, run.protocol, run.fold, run.n_folds)
-    marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root or None)
-    shown = _shown(run.dataset, root or None, run.recipe.faces)
+    marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root)
+    shown = _shown(run.dataset, root, run.recipe.faces)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):  # which also finds out before the training whether the folder can be written
         return find(run, profile) or _train_here(
@@ -484,13 +478,10 @@ def _train_here(run: Run, folder: Path, data: tuple, made_with: dict, machine, l
     ----------
     data : faces as they are and as the network sees them, their landmarks, and who trains and tests.
     """
-    from .evaluate import distances
-    from .train import CHECKPOINT, fit
-
     faces, shown, marks, who = data
     for drawn in DRAWN:  # of another network that lay here
         (folder / drawn).unlink(missing_ok=True)
-    fitted = fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
+    fitted = train.fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
     # Half precision halves the archive; all metrics are computed from what is kept.
     arrays = {k: v.astype(np.float16) if "logits" in k else v for k, v in fitted["predictions"].items()}
     arrays.pop("valid_logits_centre", None)  # the history has PublicTest's centre crops
@@ -524,7 +515,7 @@ def _train_here(run: Run, folder: Path, data: tuple, made_with: dict, machine, l
         "k": fitted["k"],
         "parameters": fitted["parameters"],
         "metrics": summary(arrays, fitted["history"]),
-        "embedding": distances(embedding, arrays["test_labels"]),
+        "embedding": evaluate.distances(embedding, arrays["test_labels"]),
         "machine": fitted["machine"],
         "resumed": fitted["resumed"],
         "train_seconds": round(sum(r["seconds"] for r in fitted["history"]), 1),
@@ -533,7 +524,7 @@ def _train_here(run: Run, folder: Path, data: tuple, made_with: dict, machine, l
         **made_with,
     }
     _write_json(folder / "run.json", info)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    (folder / train.CHECKPOINT).unlink(missing_ok=True)
     return Result(info, folder)
 
 
@@ -576,9 +567,6 @@ def summary(arrays: dict, history: list[dict]) -> dict:
 @lru_cache(maxsize=1)
 def environment() -> dict:
     """Versions and commit that a run was made with."""
-    import torch
-    import torchvision
-
     return {
         "versions": {
             "python": platform.python_version(),
@@ -591,28 +579,21 @@ def environment() -> dict:
 
 
 def _git_commit() -> str:
+    """The commit, "+changes" behind it if files of the package are not committed."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=_PARENT, capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
     if not (_PARENT / ".git").exists():  # a commit of what lies around says nothing
         return "unknown"
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=_PARENT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--", "fercompanion"],
-            cwd=_PARENT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        changes = "+changes" * bool(git("status", "--porcelain", "--", "fercompanion"))
+        return git("rev-parse", "--short=12", "HEAD") + changes
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
-    if commit.returncode:
-        return "unknown"
-    return commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
 
 
 @lru_cache(maxsize=2)
@@ -625,15 +606,11 @@ def _shown(name: str, root: str | None, how: str) -> Faces:
     """The faces as the network sees them: as they are, or enlarged."""
     if how == "original":
         return _faces(name, root)
-    from .superres import enlarge
-
     return enlarge(_faces(name, root), how)
 
 
 @lru_cache(maxsize=2)
 def _landmarks(name: str, root: str | None):
-    from .landmarks import find_landmarks
-
     return find_landmarks(_faces(name, root))
 
 

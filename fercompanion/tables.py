@@ -78,7 +78,7 @@ FEWEST = 5
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """Test predictions of one arm: all its seeds, and folds pooled so that each image counts once a seed.
+    """Test predictions of one arm: all its seeds, and folds pooled (of random splits an image may be in several).
 
     Attributes
     ----------
@@ -235,7 +235,7 @@ def fused(
         logits = {
             view: np.stack(
                 [
-                    evaluate.ensemble(part[first].logits[view][i], part[second].logits[view][j], w)
+                    evaluate.ensemble((part[first].logits[view][i], part[second].logits[view][j]), (w, 1 - w))
                     for i, j, w in zip(*rows, weights, strict=True)
                 ]
             )
@@ -257,8 +257,6 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
     DataError
         The arms were tested on different images, have no seed in common, or one kept no logits.
     """
-    from scipy.special import log_softmax, logsumexp
-
     own = [tested[a] for a in arms]
     _same_images(own, "averaged")
     if lacking := [a for a in arms if "tencrop" not in tested[a].logits]:
@@ -267,8 +265,9 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
         )
     seeds = _seeds_of_all(own, "averaged")
     logits = {
-        view: logsumexp([log_softmax(t.logits[view][[t.seeds.index(s) for s in seeds]], -1) for t in own], 0)
-        - np.log(len(own))
+        view: evaluate.ensemble(
+            [t.logits[view][[t.seeds.index(s) for s in seeds]] for t in own], [1 / len(own)] * len(own)
+        )
         for view in VIEWS
         if all(view in t.logits for t in own)
     }
@@ -421,7 +420,7 @@ def estimate_of(hits: np.ndarray, clusters: np.ndarray | None = None) -> evaluat
         return evaluate.clustered_accuracy(hits, clusters)
     if len(hits) == 1:
         return evaluate.accuracy(hits[0])
-    return evaluate.clustered_accuracy(hits, np.arange(hits.shape[1]))
+    return evaluate.clustered_accuracy(hits)
 
 
 def confusion_mean(tested: Tested, crops: str = "tencrop") -> np.ndarray:
@@ -665,7 +664,7 @@ def grey_neighbours(
 
     def made() -> dict[str, np.ndarray] | None:
         try:
-            faces = load_faces(dataset, root or None)
+            faces = load_faces(dataset, root)
         except DataError:
             return None
         rows = [faces.where(split) for split in ("Training", "PublicTest", "PrivateTest")]
@@ -711,7 +710,7 @@ def nearest_pixels(
             if (kept["n_folds"] == n_folds).all():
                 return kept.drop(columns="n_folds")
     try:
-        faces = load_faces(dataset, root or None)
+        faces = load_faces(dataset, root)
     except DataError:
         return None
     splits = {"random": protocols.random_splits(faces, draws), "sequence": [], "subject": []}

@@ -69,16 +69,12 @@ def fit(
         "selected", "epochs": the epoch chosen (1-based) and their number.
         "state": the selected epoch's weights, on the CPU.
         "k": of k-NN, where the recipe uses it.
-        "machine", "resumed", "parameters".
+        "machine", "resumed", "parameters", "predict_seconds".
     """
     machine = machine or this_machine()
     torch.backends.cudnn.deterministic = True
     checkpoint = Path(folder) / CHECKPOINT
-    masks = (
-        None
-        if recipe.mask == "none"
-        else make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, parts.train)
-    )
+    masks = make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, parts.train)
     image, mask = to_stack(faces.images, masks, machine.device)
     labels = torch.as_tensor(faces.labels, device=machine.device)
 

@@ -44,7 +44,7 @@ class Effect:
     ----------
     published : as printed, nan if claimed without a number.
     p : two-sided.
-    runs : pairs of runs behind it (seeds times folds).
+    runs : pairs of runs behind it: seeds times folds, of Kim et al. folds.
     clean : the same on the images without an exact copy in Training, where some have one.
     decides : whether the verdict rests on it, or it is only shown.
     luck : by how much it may differ for other seeds, as `LUCK`; nan if unknown.
@@ -79,7 +79,7 @@ class Effect:
         low, high = self.ours.low, self.ours.high
         side = "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
         if np.isnan(low):
-            return f"{self.title}: the same in every split, which leaves no scatter to go by"
+            return f"{self.title}: no scatter to go by (all the same, or nothing left to compare)"
         if (low > 0 or high < 0) and self.verdict == OPEN:
             must = f"must differ by {self.resolvable + self.luck:.1f} points"
             if np.isnan(self.luck):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torchvision.transforms.functional as tf
 
 from fercompanion import augment
 from fercompanion.recipes import OURS, PAPER
@@ -27,8 +26,8 @@ def places(n, size=48):
         lambda s: augment.random_crop(s, 44),
         lambda s: augment.random_flip(s, 0.5),
         lambda s: augment.black_blocks(s, 3, 5),
-        lambda s: augment.centre_crop(s, 44),
-        lambda s: augment.ten_crop(s, 44).flatten(0, 1),
+        lambda s: augment.centre_view(s, OURS),
+        lambda s: augment.ten_views(s, OURS).flatten(0, 1),
     ],
     ids=["PAPER", "OURS", "affine", "crop", "flip", "blocks", "centre", "ten"],
 )
@@ -125,18 +124,18 @@ def test_black_blocks_reach_the_corners_and_differ():
     assert len(counts) == 100 and counts.min() > 12 and counts.max() < 75  # 40 +- 5 sigma
 
 
-@pytest.mark.parametrize("size", [48, 46, 44, 40, 24])
-def test_centre_crop_is_torchvisions(size):
-    assert torch.equal(
-        augment.centre_crop(pictures(3, 2), size), tf.center_crop(pictures(3, 2), [size, size])
-    )
-
-
-@pytest.mark.parametrize("size", [48, 44, 40])
-def test_ten_crop_is_torchvisions_in_order_and_bits(size):
-    out = augment.ten_crop(pictures(3, 2), size)
-    assert out.shape == (10, 3, 2, size, size)
-    assert torch.equal(out, torch.stack(tf.ten_crop(pictures(3, 2), [size, size])))
+def test_views_of_a_test_face_are_its_middle_and_ten_crops():
+    """Four corners, the middle, and the mirror images of these five in the same order."""
+    face = places(2)
+    middle = face[..., 2:46, 2:46]
+    assert torch.equal(augment.centre_view(face, OURS), middle)
+    corners = [face[..., y : y + 44, x : x + 44] for y in (0, 4) for x in (0, 4)]
+    five = torch.stack([*corners, middle])
+    views = augment.ten_views(face, OURS)
+    assert torch.equal(views[:5], five)
+    mirrored = face.flip(-1)
+    corners = [mirrored[..., y : y + 44, x : x + 44] for y in (0, 4) for x in (0, 4)]
+    assert torch.equal(views[5:], torch.stack([*corners, mirrored[..., 2:46, 2:46]]))
 
 
 def test_affine_of_zero_is_the_identity():

@@ -55,10 +55,11 @@ def test_clusters_widen_the_interval():
     assert naive.high - naive.low < 0.5 * (clustered.high - clustered.low)
 
 
-def test_kinds_of_clusters_are_drawn_as_the_clusters_are():
+def test_kinds_of_clusters_are_drawn_as_the_clusters_are(monkeypatch):
     """Moments of the total and of its size, against the multinomial draw of every single cluster."""
+    monkeypatch.setattr(evaluate, "DRAWS", 40_000)
     size, sums = RNG.integers(1, 4, 60).astype(float), RNG.integers(-1, 2, (2, 60)).astype(float)
-    total, n = evaluate._resampled(sums, size, 40_000, np.random.default_rng(0))
+    total, n = evaluate._resampled(sums, size, np.random.default_rng(0))
     all_rows = np.vstack([sums, size])
     drawn = np.vstack([total.T, n])
     np.testing.assert_allclose(drawn.mean(1), all_rows.sum(1), atol=0.25)
@@ -164,10 +165,11 @@ def test_exact_intervals_are_scipys_and_go_on_between_whole_numbers():
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
-def test_the_variance_of_few_seeds_is_all_there(seeds):
+def test_the_variance_of_few_seeds_is_all_there(seeds, monkeypatch):
     """The mean of what is drawn scatters as the mean of so many seeds does, by its usual unbiased estimate."""
     values = np.arange(seeds) ** 2
-    drawn = evaluate._shares(seeds, 200_000, np.random.default_rng(0)) @ values
+    monkeypatch.setattr(evaluate, "DRAWS", 200_000)
+    drawn = evaluate._shares(seeds, np.random.default_rng(0)) @ values
     assert drawn.mean() == pytest.approx(values.mean(), abs=0.02)
     assert drawn.var() == pytest.approx(values.var(ddof=1) / seeds if seeds > 1 else 0, rel=0.02)
 
@@ -178,6 +180,10 @@ def test_images_in_clusters_are_worth_as_many_as_their_errors_are_apart():
     apart[0, 8 * np.arange(40)] = False
     together[0, :40] = False  # all of five people
     assert evaluate.effective_images(apart, people) == 800
+    for size in (4, 5):  # all people alike, whatever their sums round to; one person alone tells nothing
+        hits, four = np.tile(np.arange(size) > 0, 4)[None], np.repeat(np.arange(4), size)
+        assert evaluate.effective_images(hits, four) == 4 * size
+        assert evaluate.effective_images(hits[:, :size], four[:size]) == 1
     assert evaluate.effective_images(together, people) == pytest.approx(100, rel=0.02)
 
 

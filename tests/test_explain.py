@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import few, settled, true_landmarks
+from torchvision.transforms.functional import center_crop
 
 from fercompanion import explain
-from fercompanion.augment import centre_crop
 from fercompanion.models import build_model
 from fercompanion.predict import make_masks, predict, this_machine, to_stack
 from fercompanion.recipes import OURS, arm
@@ -32,7 +32,7 @@ def network(faces, name):
 
 def cropped(image, mask):
     """What the network is shown of them."""
-    return centre_crop(image, 44).float() / 255, None if mask is None else centre_crop(mask, 44)
+    return center_crop(image, [44]).float() / 255, None if mask is None else center_crop(mask, [44])
 
 
 def by_hand(model, image, mask):

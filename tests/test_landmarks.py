@@ -383,4 +383,4 @@ def test_a_fault_of_the_gpu_is_no_face_that_is_missing(monkeypatch, call):
 
     monkeypatch.setattr(landmarks, "_mtcnn", Broken)
     with pytest.raises(RuntimeError, match="launch failure"):
-        call(Broken()) if call else landmarks.find_all(np.zeros((60, 60, 3), np.uint8))
+        call(Broken()) if call else landmarks.find_in_photo(np.zeros((60, 60, 3), np.uint8))

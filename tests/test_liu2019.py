@@ -373,10 +373,10 @@ def logits(seed, n=200, k=7):
 def test_ensemble_is_the_mean_of_the_softmaxes():
     a, b = logits(0), logits(1)
     p, q = (np.exp(x.astype(float)) / np.exp(x.astype(float)).sum(1, keepdims=True) for x in (a, b))
-    np.testing.assert_allclose(np.exp(evaluate.ensemble(a, b, 0.3)), 0.3 * p + 0.7 * q, rtol=1e-5)
-    np.testing.assert_allclose(evaluate.ensemble(a, b, 1.0), np.log(p), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(evaluate.ensemble(a, b, 0.0), np.log(q), rtol=1e-4, atol=1e-5)
-    assert evaluate.ensemble(a[None], b[None]).shape == (1, 200, 7)  # seeds first
+    np.testing.assert_allclose(np.exp(evaluate.ensemble((a, b), (0.3, 0.7))), 0.3 * p + 0.7 * q, rtol=1e-5)
+    np.testing.assert_allclose(evaluate.ensemble((a, b), (1.0, 0.0)), np.log(p), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(evaluate.ensemble((a, b), (0.0, 1.0)), np.log(q), rtol=1e-4, atol=1e-5)
+    assert evaluate.ensemble((a[None], b[None]), (0.5, 0.5)).shape == (1, 200, 7)  # seeds first
 
 
 def test_the_weight_is_the_best_on_validation_images():
@@ -387,8 +387,10 @@ def test_the_weight_is_the_best_on_validation_images():
     assert evaluate.ensemble_weight(b, a, labels) < 0.5
     assert evaluate.ensemble_weight(a, a, labels) == 0.5  # all weights equal: the middle
     w = evaluate.ensemble_weight(a, b, labels)
-    found = [(evaluate.ensemble(a, b, v).argmax(1) == labels).mean() for v in evaluate.ENSEMBLE_WEIGHTS]
-    assert (evaluate.ensemble(a, b, w).argmax(1) == labels).mean() == max(found)
+    found = [
+        (evaluate.ensemble((a, b), (v, 1 - v)).argmax(1) == labels).mean() for v in evaluate.ENSEMBLE_WEIGHTS
+    ]
+    assert (evaluate.ensemble((a, b), (w, 1 - w)).argmax(1) == labels).mean() == max(found)
 
 
 class Ran:

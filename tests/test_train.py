@@ -852,7 +852,7 @@ def test_the_validation_loss_is_the_mean_over_centre_views_without_dropout(faces
         torch.nn.init.normal_(classifier.weight, std=3)
     rows, labels = faces.where("PublicTest"), torch.as_tensor(faces.labels)
     with torch.no_grad():
-        logits = model(augment.centre_crop(image[rows].float() / 255, 44)).logits
+        logits = model(augment.centre_view(image[rows].float() / 255, recipe)).logits
     expected = F.cross_entropy(logits, labels[rows], label_smoothing=recipe.label_smoothing)
     found = train._loss(
         model.train(), TrainingLoss(recipe, 7, 256), image, None, labels, rows, FLOAT32, recipe

@@ -15,7 +15,6 @@ The first three share one network, `dnnrl`; which loss trains it is the recipe's
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -150,16 +149,7 @@ class AlexNet(nn.Module):
         return Output(logits, F.normalize(features.float(), dim=1), (logits,))
 
 
-def dnnrl(num_classes: int = 7, width: float = 1.0, dropout: float = 0.2, standardise: bool = False) -> DNNRL:
-    """The network of Table 1, for the arms DNN, T-DNN and DNNRL."""
-    return DNNRL(num_classes, width, dropout, standardise)
-
-
-def alexnet(
-    num_classes: int = 7, width: float = 1.0, dropout: float = 0.5, standardise: bool = False
-) -> AlexNet:
-    """AlexNet from scratch, the baseline of Tables 2 and 3."""
-    return AlexNet(num_classes, width, dropout, standardise)
+dnnrl, alexnet = DNNRL, AlexNet
 
 
 def layer_table(model: DNNRL, size: int = 108) -> list[tuple[str, str, int, int]]:
@@ -171,20 +161,14 @@ def layer_table(model: DNNRL, size: int = 108) -> list[tuple[str, str, int, int]
         Layers in order; output as "54×54×32"; multiplications of one image.  Batch norm and the classifier, which
         the paper's table does not count, are left out.
     """
-    rows, handles = [], []
-
-    def note(name, module, _, out):
+    rows, maps = [], torch.zeros(1, 1, size, size)
+    for name, module in [*model.eval().trunk.named_children(), ("linear", model.linear)]:
+        with torch.no_grad():
+            maps = module(maps if name != "linear" else maps.flatten(1))
         weights = sum(p.numel() for p in module.parameters() if p.dim() > 1)
-        channels, *sides = out.shape[1:] if out.dim() == 4 else (out.shape[1], 1, 1)
+        channels, *sides = maps.shape[1:] if maps.dim() == 4 else (maps.shape[1], 1, 1)
         area = sides[0] * sides[1]
         rows.append((name, "×".join(map(str, (*sides, channels))), weights, weights * area))
-
-    for name, module in [*model.trunk.named_children(), ("linear", model.linear)]:
-        handles.append(module.register_forward_hook(partial(note, name)))
-    with torch.no_grad():
-        model.eval()(torch.zeros(1, 1, size, size))
-    for handle in handles:
-        handle.remove()
     return rows
 
 

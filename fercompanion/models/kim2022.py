@@ -13,6 +13,7 @@ Which loss trains them is the recipe's affair.
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -94,8 +95,8 @@ class Kim(nn.Module):
 
     Parameters
     ----------
-    num_classes : K.
     blocks : residual blocks in each of the four stages.
+    num_classes : K.
     width : factor on the ResNet's channels; 1 is the paper's.
     standardise : bring each image to zero mean and unit variance first (not in the paper).
     localisation_rate : see `SpatialTransformer`.
@@ -103,8 +104,8 @@ class Kim(nn.Module):
 
     def __init__(
         self,
+        blocks: tuple[int, int, int, int],
         num_classes: int = 7,
-        blocks: tuple[int, int, int, int] = (1, 1, 1, 1),
         width: float = 1.0,
         standardise: bool = False,
         localisation_rate: float = 1.0,
@@ -148,18 +149,7 @@ class Kim(nn.Module):
         return standardised(image) if self.standardise else image
 
 
-def kim(
-    num_classes: int = 7, width: float = 1.0, standardise: bool = False, localisation_rate: float = 1.0
-) -> Kim:
-    """Spatial transformer and the ResNet of 10 layers of Table 1."""
-    return Kim(num_classes, (1, 1, 1, 1), width, standardise, localisation_rate)
-
-
-def kim_resnet18(
-    num_classes: int = 7, width: float = 1.0, standardise: bool = False, localisation_rate: float = 1.0
-) -> Kim:
-    """Spatial transformer and ResNet-18, the first of the paper's own rows in Table 2."""
-    return Kim(num_classes, (2, 2, 2, 2), width, standardise, localisation_rate)
+kim, kim_resnet18 = partial(Kim, (1, 1, 1, 1)), partial(Kim, (2, 2, 2, 2))
 
 
 def layer_sizes(model: Kim) -> dict[str, str]:
