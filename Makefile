@@ -101,8 +101,8 @@ doctor: $(INSTALLED) ## tell which data sets and what hardware are here
 	@$(BIN)/python -m fercompanion doctor $(ARGS)
 
 landmarks: $(INSTALLED) ## find the landmarks of FER2013 and CK+ once, for all later runs (DATA)
-	@$(BIN)/python -m fercompanion landmarks --data fer2013 $(ARGS)
-	@$(BIN)/python -m fercompanion landmarks --data ckplus $(ARGS)
+	@found=1; for name in fer2013 ckplus; do \
+	  $(BIN)/python -m fercompanion landmarks --data $$name $(ARGS) && found=0; done; exit $$found
 
 sweep: $(INSTALLED) ## train all missing runs of a profile; goes on where it stopped (PROFILE, DATA)
 	@$(BIN)/python -m fercompanion sweep --profile $(PROFILE) $(ARGS)

@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import replace
 from tarfile import TarError
 
-from . import packs, plans, runs, siblings
+from . import models, packs, plans, runs, siblings
 from .data import NAMES, DataError, first_line, load_faces
-from .recipes import ARMS, MILD, OURS, PAPER, PAPER_CK, arm, sources
+from .recipes import ARMS, MILD, OURS, PAPER, PAPER_CK, STRONG, arm, sources
 
 EXAMPLES = """examples:
   python -m fercompanion doctor                     what data is here, and is it sound?
@@ -20,6 +20,13 @@ EXAMPLES = """examples:
   python -m fercompanion train --arm lkrnet --data fer2013 --recipe ours --set epochs=10 --profile mine
   python -m fercompanion sweep --profile paper --dry-run
   python -m fercompanion predict photo.jpg
+
+environment:
+  FERCOMPANION_DATA     folder of the licensed data sets
+  FERCOMPANION_RESULTS  where runs are kept (default: results/ in the repository)
+  FERCOMPANION_CACHE    where landmarks and the like are kept
+  RETRAIN=1             train anew, into a folder of its own
+  FERCOMPANION_DEBUG=1  whole tracebacks instead of one line
 """
 
 
@@ -71,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         "--recipe",
         default="demo",
         metavar="R",
-        help="demo: for the embedded faces; short: what a CPU affords; ours, mild: profile paper's on FER2013 and on CK+; paper, "
+        help="demo: for the embedded faces; short: what a CPU affords; ours, mild: profile paper's on FER2013 and on CK+; strong: for longer; paper, "
         "paper_ck: as printed (default: demo)",
     )
     sub.add_argument("--data", default="demo", help=f"data set: {', '.join(NAMES)} (default: demo)")
@@ -117,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
         "tar xf in the repository's root unpacks them (heat maps need weights: run notebook 05 first, where they are)",
     )
 
-    sub = command("predict", predict, "tell the expression of the faces in photos")
+    sub = command("predict", predict, "tell the expression of the faces in photos", parents=())
     sub.add_argument("images", nargs="+", help="image files")
     sub.add_argument(
         "--run",
@@ -132,6 +139,7 @@ RECIPES = {
     "short": plans.PROFILES["paper-cpu"].recipe,
     "mild": MILD,
     "ours": OURS,
+    "strong": STRONG,
     "paper": PAPER,
     "paper_ck": PAPER_CK,
 }
@@ -170,16 +178,32 @@ def train(options) -> int:
             print(f"{field:16} {value!s:12} {source}")
         return 0
     protocol = options.protocol or ("subject" if options.data in ("demo-ck", "ckplus") else "official")
-    folds = (options.fold - 1, options.folds) if protocol != "official" else (0, 1)
-    if not 0 <= folds[0] < folds[1]:
+    if options.folds < 1:
+        raise DataError(f"--folds {options.folds}: expected 1 or more")
+    if not 1 <= options.fold <= options.folds:
         raise DataError(f"--fold {options.fold}: expected 1 to {options.folds}")
+    folds = (options.fold - 1, options.folds) if protocol != "official" else (0, 1)
+    if options.name and not options.set:
+        raise DataError(f"--name {options.name}: names a recipe that --set changes, and nothing is set")
     if options.seed < 0:
         raise DataError(f"--seed {options.seed}: expected 0 or more")
     run = runs.Run(recipe, options.data, protocol, *folds, options.seed)
     result = runs.find(run, options.profile)
     if result is None and runs.is_set("FERCOMPANION_NO_TRAINING"):
         raise DataError(f"{run} is not archived, and FERCOMPANION_NO_TRAINING forbids training; unset it")
+    copy = None
+    try:
+        copy = load_faces(options.data, options.root).sha256
+    except DataError:  # what is archived can be read without
+        if result is None:
+            raise
+    if copy:
+        runs.same_copy(options.data, options.profile, copy)
     if result is None:
+        if options.recipe == "demo" and not options.data.startswith("demo"):
+            print(
+                f"--recipe demo: width {recipe.width:g}, {recipe.epochs} epochs; for real faces choose short, ours or paper"
+            )
         result = runs.train_run(run, options.profile, options.root, recipe.name)
     else:
         print(f"archived already; {runs.anew('the folder')}")
@@ -216,7 +240,7 @@ def chosen_recipe(options):
     else:
         raise DataError(
             f"there is no recipe {options.recipe!r} for {options.arm}; the recipes are {', '.join(SIBLING_PLANS)}, and "
-            f"sweep --profile paper --only {options.arm} trains what that profile holds"
+            f"sweep --profile paper --only {options.arm} trains what that profile holds (with --dry-run: lists it)"
         )
     return changed(recipe, options.set, f"{named}-{options.arm}") if options.set else recipe
 
@@ -236,7 +260,16 @@ def changed(recipe, assignments: list[str], name: str):
                 new[field] = type(old)(value)
         except (KeyError, ValueError):
             raise DataError(f"--set {text}: expected a value like {old!r}") from None
-    return replace(recipe, **new)  # all at once: one may ask for another
+    recipe = replace(recipe, **new)  # all at once: one may ask for another
+    unread = {name for model in models.MODELS for name in models.options(model)}
+    unread -= set(models.options(recipe.model))
+    for metric, names in {"exponential": {"alpha", "gamma", "clamp"}, "center": {"center_rate"}}.items():
+        unread |= names if metric != recipe.metric else set()
+    if found := sorted(unread & set(new)):
+        raise DataError(
+            f"--set {', '.join(found)}: {recipe.model} with metric={recipe.metric} does not read it"
+        )
+    return recipe
 
 
 def sweep(options) -> int:
@@ -254,8 +287,14 @@ def sweep(options) -> int:
     archived = set(wanted) - set(missing)
     print(f"{plan.name}: {plan.note}\n{len(wanted)} runs, {len(archived)} archived")
     forbidden = runs.is_set("FERCOMPANION_NO_TRAINING")
-    if not (options.dry_run or forbidden):
-        missing = runs.possible(missing, plan.name, options.root)
+    if not forbidden:
+        try:
+            there = runs.possible(missing, plan.name, options.root)
+            missing = missing if options.dry_run else there
+        except DataError as error:
+            if not options.dry_run:
+                raise
+            print(error)
     expected = {}
     if options.estimate and missing and not forbidden:
         try:

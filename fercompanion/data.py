@@ -94,6 +94,10 @@ class Faces:
         for name, value in self._columns():
             if len(value) != len(self):
                 raise ValueError(f"{name} has {len(value)} entries for {len(self)} images")
+        if len(self) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise ValueError(
+                f"labels from {self.labels.min()} to {self.labels.max()} for {len(self.classes)} classes"
+            )
 
     def _columns(self):
         values = ((f.name, getattr(self, f.name)) for f in fields(self))

@@ -13,7 +13,7 @@ from torchvision.transforms.functional import center_crop
 from .augment import centre_view
 from .data import DataError, Faces
 from .landmarks import Landmarks
-from .models import build_model
+from .models import build_model, options
 from .predict import forward, gather, make_masks, this_machine, to_stack
 from .recipes import Recipe
 from .regions import key_region_mask
@@ -75,10 +75,17 @@ def grad_cam(
     Raises
     ------
     DataError
-        The recipe enlarges or pads the faces: the maps would not lie on them.
+        The recipe enlarges or pads the faces, so that the maps would not lie on them; the network has no blocks of VGG19;
+        or its key regions are missing.
     """
     from pytorch_grad_cam import GradCAM
 
+    if "mask_at" not in options(recipe.model):
+        raise DataError(
+            f"{recipe.model}: heat maps are of LKRNet's networks, whose blocks lie on the face as it is"
+        )
+    if landmarks is None and recipe.mask != "none":
+        raise DataError(f"mask={recipe.mask!r}: heat maps of this network need the faces' landmarks")
     if {recipe.size, recipe.canvas} != {side := faces.images.shape[-1]}:
         raise DataError(
             f"size={recipe.size}, canvas={recipe.canvas}: heat maps need faces as they are, {side} pixels"
@@ -218,7 +225,14 @@ def guided_backprop(
     -------
     gradients : float32 (n, s, s) of the centre views, s = ``recipe.crop``; signed.
     predicted : int64 (n,)
+
+    Raises
+    ------
+    DataError
+        The network takes a mask.
     """
+    if recipe.mask != "none":
+        raise DataError(f"{recipe.model}: guided backpropagation is of networks without a mask")
     guided = copy.deepcopy(model).float().cpu().eval()
     for parent in list(guided.modules()):
         for name, child in parent.named_children():

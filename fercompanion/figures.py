@@ -295,7 +295,7 @@ def curves(tested: dict[str, Tested], part: str, ylabel: str, printed: dict[str,
         _learning_curve(ax, t, part, band=False, label=TITLES[arm], **style)
         if len(t.results) > 1:
             ends = [r.history[f"{part}_accuracy"][-1] for r in t.results]
-            ends, at = (min(ends), max(ends)), length * (1 + 0.02 * place)
+            ends, at = (min(ends), max(ends)), length * (1.02 + 0.02 * place)
             ax.vlines(at, *ends, color=style["color"], lw=1.5)
             ax.plot([at, at], ends, "_", ms=6, mew=1.5, color=style["color"])
     shown = {arm: value for arm, value in (printed or {}).items() if arm in tested}

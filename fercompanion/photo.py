@@ -57,9 +57,12 @@ def load_run(folder: str | Path) -> Result:
     """
     path = Path(folder) / "run.json"
     if not path.is_file():
-        raise DataError(
-            f"{folder}: no finished run here; train one: python -m fercompanion sweep --profile demo"
-        )
+        remedy = "train one: python -m fercompanion sweep --profile demo"
+        if below := next(Path(folder).glob("**/run.json"), None):
+            remedy = f"did you mean {below.parent}?"
+        elif Path(folder).is_file():
+            remedy = f"did you mean {Path(folder).parent}?"
+        raise DataError(f"{folder}: no finished run here; {remedy}")
     return read(path)
 
 

@@ -123,12 +123,21 @@ def predict(
 
     Parameters
     ----------
+    image, mask : of `to_stack`; the mask None for a network that needs none.
+    machine : `this_machine()`.
     recipe : gives size, canvas and crop.
     view : "centre"; "tencrop": logits and embeddings are means over ten crops; "occluded": the centre with one
         random black rectangle in each face, always the same.
 
     The network is left in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        Unknown view.
     """
+    if view not in ("centre", "tencrop", "occluded"):
+        raise ValueError(f"view={view!r}: choose centre, tencrop or occluded")
     model.eval()
     logits, embeddings = [], []
     step = max(1, batch_size * 44**2 // recipe.crop**2 // (10 if view == "tencrop" else 1))

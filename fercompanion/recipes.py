@@ -50,7 +50,8 @@ class Recipe:
     """All that decides a training run but data, protocol and seed.
 
     The defaults are LKRNet's printed hyperparameters, and the sources beside them LKRNet's; the siblings' stand
-    in `siblings.SOURCES`.  ``sources(recipe)`` lists a recipe's values and where each comes from.
+    in `siblings.SOURCES`.  ``sources(recipe)`` lists a recipe's values and where each comes from.  A name is
+    "<recipe>-<arm>", such as "ours-lkrnet": tables name a run by what follows the first "-".
     """
 
     name: str
@@ -142,6 +143,12 @@ class Recipe:
             for name in names:
                 if not right(getattr(self, name)):
                     raise ValueError(f"{name}={getattr(self, name)}: expected {words}")
+        options(self.model)  # whether there is such a network
+        for f in fields(self):
+            if f.type == "int" and type(getattr(self, f.name)) is not int:
+                raise ValueError(f"{f.name}={getattr(self, f.name)!r}: expected a whole number")
+        if self.block_size > self.crop:
+            raise ValueError(f"block_size={self.block_size}: larger than the crop of {self.crop}")
         if max(self.crop, self.size) > self.canvas:
             raise ValueError(f"crop={self.crop}, size={self.size}: larger than the canvas of {self.canvas}")
         if self.mask != "none" and self.faces != "original" and "mask_at" in options(self.model):
@@ -250,7 +257,9 @@ def arm(base: Recipe, name: str, **changes) -> Recipe:
     the same order as the arms with lambda > 0 (in the recipe "ours" that makes it Baseline 1 to the bit).
     """
     if name not in ARMS:
-        raise ValueError(f"unknown arm {name!r}; choose from {', '.join(ARMS)}")
+        raise ValueError(
+            f"unknown arm {name!r}; choose from {', '.join(ARMS)}; siblings.sibling_arm has the other papers'"
+        )
     recipe = replace(base, name=f"{base.name}-{name}", **ARMS[name])
     if recipe.lam == 0 and name != "lkrnet-lambda0" and recipe.triplets == "epoch":
         recipe = replace(recipe, triplets="none")

@@ -167,6 +167,8 @@ class Result:
 
         try:
             return load_file(path)
+        except OSError as error:  # whatever its own words are
+            raise DataError(f"{path}: cannot be read ({error}); look at its permissions") from None
         except SafetensorError as error:
             raise DataError(
                 f"{path}: damaged ({error}); delete the folder, and the run is trained anew"
@@ -178,6 +180,8 @@ def results_folder(profile: str) -> Path:
 
     FERCOMPANION_RESULTS replaces results/.
     """
+    if not profile or profile in (".", "..") or Path(profile).name != profile:
+        raise DataError(f"profile {profile!r}: expected the name of one folder")
     root = Path(os.environ.get("FERCOMPANION_RESULTS") or ROOT / "results").expanduser()
     return root / (f"{profile}-retrain" if is_set("RETRAIN") else profile)
 
@@ -274,6 +278,10 @@ def complete(
         )
         missing = []
     missing = possible(missing, profile, root)
+    if len(missing) > 1 and _unguarded():
+        said = "without `if __name__ == '__main__':` in this script runs are trained one at a time"
+        print(said, file=sys.stderr, flush=True)
+        workers = 1
     # What one machine must first train a network for, to enlarge faces, waits until the rest is done.
     for late in (False, True):
         some = [run for run in missing if run.recipe.faces.startswith("srgan") == late]
@@ -297,15 +305,26 @@ def possible(missing: list[Run], profile: str, root: str | None = None) -> list[
         except DataError as error:
             print(f"{len(own)} runs on {name} are neither archived nor possible here: {error}")
             continue
-        archived = (results_folder(profile) / name).glob("**/run.json")
-        if other := sorted({read(path).info["data_sha256"] for path in archived} - {copy}):
-            raise DataError(
-                f"{name}: runs in {results_folder(profile)} were made on another copy ({other[0][:12]}, this one is "
-                f"{copy[:12]}), and runs on two cannot be compared; {anew('them')}, or "
-                "look at the archived ones with FERCOMPANION_NO_TRAINING=1"
-            )
+        same_copy(name, profile, copy)
         there.update(own)
     return [run for run in missing if run in there]
+
+
+def same_copy(name: str, profile: str, copy: str) -> None:
+    """Nothing, if all of the profile's runs on a data set were made on the copy with this sha256.
+
+    Raises
+    ------
+    DataError
+        There are runs on another copy.
+    """
+    archived = (results_folder(profile) / name).glob("**/run.json")
+    if other := sorted({read(path).info["data_sha256"] for path in archived} - {copy}):
+        raise DataError(
+            f"{name}: runs in {results_folder(profile)} were made on another copy ({other[0][:12]}, this one is "
+            f"{copy[:12]}), and runs on two cannot be compared; {anew('them')}, or "
+            "look at the archived ones with FERCOMPANION_NO_TRAINING=1"
+        )
 
 
 def side_by_side(runs: int, workers: int | None = None) -> int:
@@ -321,6 +340,12 @@ def side_by_side(runs: int, workers: int | None = None) -> int:
     if workers is None:
         workers = torch.cuda.device_count() or min(torch.get_num_threads(), MOST_WORKERS)
     return max(1, min(runs, workers))
+
+
+def _unguarded() -> bool:
+    """Whether this is a script whose text processes of its own would run once more, as they import it."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    return bool(path) and Path(path).is_file() and "__main__" not in Path(path).read_text(errors="ignore")
 
 
 def _train(
@@ -432,7 +457,7 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     Raises
     ------
     DataError
-        The data set is not here, or another process trains this run.
+        The data set is not here, the folder cannot be written, or another process trains this run.
     """
     folder = results_folder(profile) / run.where
     if (found := find(run, profile)) is not None:
@@ -442,7 +467,12 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     who = parts(faces, run.protocol, run.fold, run.n_folds)
     marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root)
     shown = _shown(run.dataset, root, run.recipe.faces)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: {error.strerror}; set FERCOMPANION_RESULTS to a folder to write to"
+        ) from None
     with _alone(folder):  # which also finds out before the training whether the folder can be written
         return find(run, profile) or _train_here(
             run, folder, (faces, shown, marks, who), made_with, machine, label
@@ -616,11 +646,12 @@ def _landmarks(name: str, root: str | None):
 
 def _save_weights(path: Path, state: dict) -> None:
     try:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
     except ImportError:  # a bare machine; its archive needs no weights
         print(f"{path}: not written, safetensors is not installed")
         return
-    save_file({k: v.contiguous() for k, v in state.items()}, path)
+    with whole(path) as file:  # save_file's own would be for this user alone
+        file.write(save({k: v.contiguous() for k, v in state.items()}))
 
 
 def _write_history(path: Path, history: list[dict]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -17,43 +17,52 @@ from .runs import AVERAGED, Result, Run, anew, find_all, kept_arrays, results_fo
 from .siblings import LEFT_OUT, MODEL_A, sibling_arm, with_and_without
 from .whole import kept_if_possible, whole
 
-TITLES = {
-    "vgg19": "VGG19",
-    "baseline1": "Baseline 1",
-    "baseline2": "Baseline 2",
-    "lkrnet": "LKRNet",
-    "lkrnet-lambda0": "LKRNet, λ = 0",
-    "lkrnet-lambda0.1": "LKRNet, λ = 0.1",
-    "lkrnet-lambda0.4": "LKRNet, λ = 0.4",
-    "lkrnet-shuffled-mask": "LKRNet, shuffled masks",
-    "lkrnet-mean-mask": "LKRNet, mean mask",
-    "alexnet": "AlexNet",
-    "dnn": "DNN",
-    "tdnn": "T-DNN",
-    "dnnrl": "DNNRL",
-    "dnnrl-unclamped": "DNNRL, unclamped",
-    "tdnn-joint": "T-DNN with softmax",
-    "dnnrl-joint": "DNNRL with softmax",
-    "liu-a": "Model A",
-    "liu-a-no-center": "A, no center loss",
-    "liu-a-relu": "A, ReLU",
-    "liu-a-no-augmentation": "A, crops alone",
-    "liu-b": "Model B, SRGAN",
-    "liu-b-bicubic": "Model B, bicubic",
-    "liu-b-48": "Model B, 48 pixels",
-    "liu-ensemble": "A + B",
-    "liu-vgg16": "VGG16",
-    "liu-vgg19": "VGG19 (Liu et al.)",
-    "liu-a-no-center-relu": "A, no center loss, ReLU",
-    "liu-a-no-center-no-augmentation": "A, no center loss, crops alone",
-    "liu-a-relu-no-augmentation": "A, ReLU, crops alone",
-    "liu-a-no-center-relu-no-augmentation": "A, none of the three",
-    "kim": "STN + ResNet-10, triplet",
-    "kim-softmax": "STN + ResNet-10, softmax",
-    "kim-resnet18": "STN + ResNet-18, softmax",
-    "kim-no-occlusion": "STN + ResNet-10, triplet, trained clean",
-}
-"""Arm -> name in tables and figures."""
+
+class Titles(dict):
+    """Arm -> its name in tables and figures; arms of one's own have their own."""
+
+    def __missing__(self, arm: str) -> str:
+        return arm
+
+
+TITLES = Titles(
+    {
+        "vgg19": "VGG19",
+        "baseline1": "Baseline 1",
+        "baseline2": "Baseline 2",
+        "lkrnet": "LKRNet",
+        "lkrnet-lambda0": "LKRNet, λ = 0",
+        "lkrnet-lambda0.1": "LKRNet, λ = 0.1",
+        "lkrnet-lambda0.4": "LKRNet, λ = 0.4",
+        "lkrnet-shuffled-mask": "LKRNet, shuffled masks",
+        "lkrnet-mean-mask": "LKRNet, mean mask",
+        "alexnet": "AlexNet",
+        "dnn": "DNN",
+        "tdnn": "T-DNN",
+        "dnnrl": "DNNRL",
+        "dnnrl-unclamped": "DNNRL, unclamped",
+        "tdnn-joint": "T-DNN with softmax",
+        "dnnrl-joint": "DNNRL with softmax",
+        "liu-a": "Model A",
+        "liu-a-no-center": "A, no center loss",
+        "liu-a-relu": "A, ReLU",
+        "liu-a-no-augmentation": "A, crops alone",
+        "liu-b": "Model B, SRGAN",
+        "liu-b-bicubic": "Model B, bicubic",
+        "liu-b-48": "Model B, 48 pixels",
+        "liu-ensemble": "A + B",
+        "liu-vgg16": "VGG16",
+        "liu-vgg19": "VGG19 (Liu et al.)",
+        "liu-a-no-center-relu": "A, no center loss, ReLU",
+        "liu-a-no-center-no-augmentation": "A, no center loss, crops alone",
+        "liu-a-relu-no-augmentation": "A, ReLU, crops alone",
+        "liu-a-no-center-relu-no-augmentation": "A, none of the three",
+        "kim": "STN + ResNet-10, triplet",
+        "kim-softmax": "STN + ResNet-10, softmax",
+        "kim-resnet18": "STN + ResNet-18, softmax",
+        "kim-no-occlusion": "STN + ResNet-10, triplet, trained clean",
+    }
+)
 
 PAIRS = (
     ("baseline1", "vgg19"),
@@ -127,7 +136,7 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
     Raises
     ------
     DataError
-        The runs were made on different copies of the data set.
+        The runs were made on different copies of the data set, or those of an arm by different recipes.
     """
     copies = {result.info["data_sha256"] for result in results.values()}
     if len(copies) > 1:
@@ -136,7 +145,14 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
             f"compared; {anew('those of one copy')}"
         )
     groups: dict[str, dict[int, list]] = {}
+    recipes = {}
     for run, result in results.items():
+        if (first := recipes.setdefault(run.recipe.arm, run.recipe)) != run.recipe:
+            other = [k for k, v in asdict(first).items() if getattr(run.recipe, k) != v]
+            raise DataError(
+                f"{run.recipe.arm}: runs by two recipes ({', '.join(other)} differ) are no seeds of each other; take them "
+                "one by one"
+            )
         groups.setdefault(run.recipe.arm, {}).setdefault(run.seed, []).append((run, result))
     tested = {}
     for arm, seeds in groups.items():

@@ -107,6 +107,8 @@ def fit(
         title = f"{label or recipe.name} epoch {epoch + 1}/{recipe.epochs}"
         model.train()
         criterion.train()
+        if history and len(parts.valid):
+            title += f" (PublicTest {history[-1]['valid_accuracy']:.1f} %)"
         row = train_epoch(step, optimizer, recipe, epoch, labels, train, title, factor)
         trained = time.perf_counter() - start
         names, rows = ("valid_accuracy", "test_accuracy"), (parts.valid, parts.test)

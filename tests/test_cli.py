@@ -35,6 +35,13 @@ def test_help_explains(capsys, command):
         (("train", "--data", "demo-ck", "--fold", "11"), "expected 1 to 10"),
         (("train", "--data", "demo-ck", "--protocol", "official"), "no official splits"),
         (("sweep", "--profile", "papr"), "there is no profile 'papr'"),
+        (("train", "--protocol", "official", "--fold", "7", "--folds", "3"), "--fold 7: expected 1 to 3"),
+        (("train", "--data", "demo-ck", "--folds", "0"), "--folds 0: expected 1 or more"),
+        (("train", "--name", "mine"), "nothing is set"),
+        (("train", "--arm", "vgg19", "--set", "weights=x.pt"), "vgg19 with metric=triplet does not read it"),
+        (("train", "--arm", "vgg19", "--set", "center_rate=0.9"), "does not read it"),
+        (("train", "--profile", "../up"), "expected the name of one folder"),
+        (("train", "--arm", "kim", "--recipe", "ours"), "--dry-run"),
         (("predict", "nowhere.jpg"), "there is no such file"),
         (("predict", "nowhere.jpg", "--run", "nowhere"), "no finished run here"),
     ],
@@ -42,6 +49,21 @@ def test_help_explains(capsys, command):
 def test_errors_are_one_line_with_a_remedy(capsys, arguments, words):
     code, _, error = run(capsys, *arguments)
     assert code == 1 and words in error and len(error.strip().splitlines()) == 1
+
+
+def test_a_folder_too_high_is_told_the_run_below(capsys, tmp_path):
+    below = tmp_path / "demo" / "mine-vgg19" / "official" / "seed0"
+    below.mkdir(parents=True)
+    (below / "run.json").write_text("{}")
+    for asked in (tmp_path, below / "run.json"):
+        code, _, error = run(capsys, "predict", "x.jpg", "--run", str(asked))
+        assert code == 1 and f"did you mean {below}?" in error
+
+
+def test_a_dry_run_tells_that_the_data_are_not_here(capsys, tmp_path):
+    part = ("sweep", "--profile", "paper", "--only", "fer2013/ours-vgg19", "--no-estimate", "--dry-run")
+    code, out, _ = run(capsys, *part, "--root", str(tmp_path))
+    assert code == 0 and "5 x 40 epochs" in out and "neither archived nor possible here" in out
 
 
 def test_unreadable_photo(tmp_path):

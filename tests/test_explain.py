@@ -10,10 +10,12 @@ from conftest import few, settled, true_landmarks
 from torchvision.transforms.functional import center_crop
 
 from fercompanion import explain
+from fercompanion.data import DataError
 from fercompanion.models import build_model
 from fercompanion.predict import make_masks, predict, this_machine, to_stack
 from fercompanion.recipes import OURS, arm
 from fercompanion.runs import Result
+from fercompanion.siblings import sibling_arm
 
 WIDTH = 0.08
 
@@ -61,6 +63,23 @@ def test_grad_cam_is_the_formula(demo, name):
     logits, _ = predict(model, image, mask, this_machine("cpu", bf16=False), recipe)
     assert predicted.tolist() == logits[rows].argmax(1).tolist()
     assert all(p.requires_grad and p.grad is None for p in list(model.parameters())[:4])
+
+
+def test_heat_that_would_not_lie_on_the_face_is_refused(demo):
+    """Kim et al.'s blocks see the transformed face; model A has none of VGG19's."""
+    faces, row = few(demo, Training=4, PrivateTest=5), np.array([4])
+    for paper, name in (("kim", "kim"), ("liu", "liu-a")):
+        recipe = sibling_arm(paper, name, width=WIDTH)
+        model = build_model(recipe.model, 7, **recipe.model_options())
+        with pytest.raises(DataError, match="heat maps are of LKRNet's networks"):
+            explain.grad_cam(model, recipe, faces, None, row)
+    model, recipe, marks, image, mask = network(faces, "lkrnet")
+    with pytest.raises(DataError, match="need the faces' landmarks"):
+        explain.grad_cam(model, recipe, faces, None, row)
+    with pytest.raises(DataError, match="networks without a mask"):
+        explain.guided_backprop(model, recipe, faces, row)
+    with pytest.raises(ValueError, match="view='tencorp': choose"):
+        predict(model, image, mask, this_machine(), recipe, "tencorp")
 
 
 def test_mass_in_regions(demo):

@@ -154,7 +154,7 @@ def test_triplets_are_drawn_where_they_are_used(name):
 
 def test_lambda_0_in_the_batch_is_baseline_1():
     left, right = arm(OURS, "lkrnet-lambda0"), arm(OURS, "baseline1")
-    assert replace(left, name="", model="") == replace(right, name="", model="")
+    assert replace(left, name="", model="lkrnet") == replace(right, name="", model="lkrnet")
 
 
 def test_changes_come_last():
@@ -197,6 +197,9 @@ def test_unknown_names():
         ({"mask_at": "conv9"}, "mask_at='conv9': choose conv3_4"),
         ({"crop": 60}, "crop=60, size=48: larger than the canvas of 48"),
         ({"triplets": "none"}, "needs batch or epoch"),
+        ({"model": "vgg91"}, "unknown model 'vgg91'"),
+        ({"epochs": 2.5}, "epochs=2.5: expected a whole number"),
+        ({"block_size": 60}, "block_size=60: larger than the crop of 44"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(changes, words):

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from fercompanion import embed, evaluate, tables
-from fercompanion.data import FER_CLASSES
+from fercompanion.data import FER_CLASSES, DataError
 from fercompanion.recipes import MILD
 from fercompanion.runs import Result, Run
 
@@ -106,6 +107,14 @@ def test_unfinished_folds_are_shown_as_far_as_every_arm_has_them():
     assert tables.folds_said(both) == "2 of 10 subject-grouped folds"
     assert tables.same_folds(first | other, "vgg19")["vgg19"].index.tolist() == [0, 1, 2, 3, 4, 5]
     assert tables.same_folds(first, "vgg19", "lkrnet") == {}
+
+
+def test_two_recipes_of_one_arm_are_no_seeds_of_each_other():
+    results = folded("vgg19", {0: [1, 4], 1: [0, 2]}, 2)
+    other = {replace(run, recipe=replace(run.recipe, epochs=3), seed=1): r for run, r in results.items()}
+    with pytest.raises(DataError, match=r"vgg19: runs by two recipes \(epochs differ\)"):
+        tables.by_arm(results | other)
+    assert tables.TITLES["mine"] == "mine" and tables.TITLES["vgg19"] == "VGG19"
 
 
 def test_k_of_the_grey_values_is_chosen_on_public_test(demo, monkeypatch):

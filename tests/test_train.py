@@ -23,6 +23,7 @@ from conftest import few, settled, true_landmarks
 from scipy.stats import chisquare
 from torchvision.transforms.functional import ten_crop
 
+from fercompanion import __main__ as command_line
 from fercompanion import augment, runs, tables, train
 from fercompanion.data import DataError, load_faces
 from fercompanion.evaluate import distances
@@ -569,6 +570,33 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(small_demo, capsys, monk
         complete([bad], "debug", workers=threads)
 
 
+def test_train_too_refuses_another_copy(result, faces, monkeypatch, capsys):
+    """Archived or not: its numbers would be another copy's."""
+    told = ["train", "--arm", "lkrnet", "--profile", "test", "--seed", "5"]
+    monkeypatch.setattr(command_line, "chosen_recipe", lambda options: RUN.recipe)
+    monkeypatch.setattr(command_line, "load_faces", lambda *_: replace(faces, images=faces.images // 2))
+    assert command_line.main(told) == 1 and "another copy" in capsys.readouterr().err
+    monkeypatch.setattr(command_line, "load_faces", lambda *_: faces)
+    assert command_line.main(told) == 0 and "archived already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("guard", ["", "if __name__ == '__main__': pass\n"])
+def test_a_script_without_a_guard_trains_one_at_a_time(small_demo, tmp_path, monkeypatch, capsys, guard):
+    """Processes of its own would run the script once more."""
+    (tmp_path / "mine.py").write_text(f"complete(plan)\n{guard}")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "mine.py"), raising=False)
+    asked = []
+    monkeypatch.setattr(runs, "_train", lambda *given: asked.append(given[-1]))
+    complete([replace(RUN, seed=6), replace(RUN, seed=7)], "test", workers=2)
+    assert set(asked) == {2 if guard else 1}
+    assert ("one at a time" in capsys.readouterr().err) != bool(guard)
+
+
+def test_others_may_read_what_is_archived(result):
+    modes = {path.stat().st_mode & 0o777 for path in result.folder.iterdir()}
+    assert len(modes) == 1
+
+
 def test_complete_says_what_it_leaves_out(result, small_demo, monkeypatch, capsys):
     """Not allowed to train, or without the data set: what is archived is returned, and one line printed."""
     plan = [RUN, replace(RUN, seed=6), replace(RUN, seed=7)]
@@ -756,7 +784,7 @@ def test_a_folder_that_cannot_be_written_stops_the_run_before_it_starts(small_de
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FERCOMPANION_RESULTS", str(tmp_path / "file"))
     monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("it was trained"))
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(DataError, match="file.*set FERCOMPANION_RESULTS"):
         runs.train_run(RUN, "test")
 
 

@@ -79,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     if rows is None:
         return 130
     _print_table(rows, time.monotonic() - start)
+    if not options.in_place:
+        print(f"with their outputs: {_short(out)}")
     return int(any(status != "ok" for *_, status in rows))
 
 
@@ -321,7 +323,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         metavar="NAME=VALUE",
         help="another parameter; repeatable; the value is a Python literal, or else a string",
     )
-    add("--out", type=Path, help="folder of the executed notebooks (default: build/notebooks/PROFILE)")
+    add(
+        "--out",
+        type=Path,
+        help="folder of the executed notebooks (default: build/notebooks/PROFILE, or defaults)",
+    )
     add("--in-place", action="store_true", help="put the new outputs into the notebooks that ran through")
     add(
         "--workers", type=int, default=1, help="so many notebooks at a time, each with its share of the cores"

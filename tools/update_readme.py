@@ -79,15 +79,28 @@ def lkrnet_line(plan: plans.Profile) -> str:
         if e.title.startswith("LKRNet − Baseline") and all_together.profile == plan.name
     ]
     beside = f" After {plan.recipe.epochs} epochs LKRNet {', '.join(others)}." if others else ""
-    literal = (
-        ""
-        if runs.find_all(plans.literal_runs(plan), plan.name)
-        else "; the printed one has not been run on FER2013"
-    )
+    by_printed = runs.find_all(plans.literal_runs(plan), plan.name)
+    literal = "" if by_printed else "; the printed one has not been run on FER2013"
     return (
         f"**LKRNet**: the paper prints {gain:+.2f} points over VGG19 on FER2013. In our runs of full width (by our recipe"
-        f"{literal}) the two differ by {ours}: {said}.{beside}"
+        f"{literal}) the two differ by {ours}: {said}.{beside}{literal_lab(plan)}"
     )
+
+
+def literal_lab(plan: plans.Profile) -> str:
+    """A sentence on how far the printed recipe gets on CK+."""
+    tested = tables.same_folds(runs.find_all(plans.literal_lab_runs(plan), plan.name))
+    if not tested:
+        return ""
+    each = []
+    for arm, t in tested.items():
+        learnt = np.mean([r.history["train_accuracy"][-1] for r in t.results])
+        each.append(
+            f"{TITLES[arm]} to {tables.mean_accuracy(t.hits(), t.subject)} % ({learnt:.0f} on its training images)"
+        )
+    t = next(iter(tested.values()))
+    folds = f"{len(set(t.folds))} of {t.results[0].info['n_folds']} folds, n = {len(t.labels)}"
+    return f" On new people of CK+ the printed recipe, as we read it, gets {' and '.join(each)}; {folds}."
 
 
 def dnnrl_line(plan: plans.Profile) -> str:
