@@ -286,7 +286,7 @@ def curves(tested: dict[str, Tested], part: str, ylabel: str, printed: dict[str,
 
     Parameters
     ----------
-    printed : arm -> the paper's accuracy in per cent: a triangle at the right margin.
+    printed : arm -> the paper's accuracy in per cent: a stroke in the right margin.
     """
     figure, ax = plt.subplots(figsize=(6.2 if len(tested) > 4 else 4.8, 3.0))
     length = max(len(r.history["epoch"]) for t in tested.values() for r in t.results)
@@ -300,12 +300,10 @@ def curves(tested: dict[str, Tested], part: str, ylabel: str, printed: dict[str,
             ax.plot([at, at], ends, "_", ms=6, mew=1.5, color=style["color"])
     shown = {arm: value for arm, value in (printed or {}).items() if arm in tested}
     for arm, value in shown.items():
-        place, colour = ax.get_yaxis_transform(), arm_style(arm)["color"]
-        ax.plot(
-            1, value, "<", ms=6, color=colour, mec="white", mew=0.5, clip_on=False, transform=place, zorder=5
-        )
+        where = {"transform": ax.get_yaxis_transform(), "clip_on": False, "solid_capstyle": "butt"}
+        ax.plot([1.005, 1.04], [value, value], lw=2, color=arm_style(arm)["color"], **where)
     if shown:
-        ax.plot([], [], "<", ms=6, color="0.4", label="the paper's")
+        ax.plot([], [], "_", ms=9, mew=2, color="0.4", label="the paper's")
     ax.set(ylabel=ylabel)
     if len(tested) > 4:
         figure.legend(loc="outside right center")

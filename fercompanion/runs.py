@@ -311,7 +311,7 @@ def possible(missing: list[Run], profile: str, root: str | None = None) -> list[
 
 
 def same_copy(name: str, profile: str, copy: str) -> None:
-    """Nothing, if all of the profile's runs on a data set were made on the copy with this sha256.
+    """Refuse a copy of a data set, told by its sha256, other than that of the profile's runs on it.
 
     Raises
     ------

@@ -99,8 +99,7 @@ def literal_lab(plan: plans.Profile) -> str:
             f"{TITLES[arm]} to {tables.mean_accuracy(t.hits(), t.subject)} % ({learnt:.0f} on its training images)"
         )
     t = next(iter(tested.values()))
-    folds = f"{len(set(t.folds))} of {t.results[0].info['n_folds']} folds, n = {len(t.labels)}"
-    return f" On new people of CK+ the printed recipe, as we read it, gets {' and '.join(each)}; {folds}."
+    return f" On new people of CK+ the printed recipe, as we read it, gets {' and '.join(each)}; {folds(t)} folds, n = {len(t.labels)}."
 
 
 def dnnrl_line(plan: plans.Profile) -> str:
@@ -333,9 +332,6 @@ def lab_block(plan: plans.Profile) -> str:
         width = plans.WIDTHS[held.lab_recipe.width]
         below = f"TenCrop, last epoch; 95 % intervals from a bootstrap over people {FEW_WRONG}. {held.notes['lab']}"
         block = "\n".join([*markdown([f"CK+, {width}, accuracy %", *LAB_HEAD], rows), "", below])
-        if blocks:
-            said = f"The same at {width}, {held.lab_recipe.epochs} epochs, on {held.lab_folds} folds of either kind"
-            block = f"<details><summary>{said}</summary>\n\n{block}\n\n</details>"
         blocks.append(block)
     return "\n\n".join(blocks)
 
@@ -353,9 +349,15 @@ def lab_rows(found: dict[str, dict[str, Tested]], arms: list[str], suffix: str =
             table2 = paper - implied[TITLES["vgg19"]]
             cells[2:] = [f"{gains['paper'][name]:+.2f} / {table2:+.1f}", signed(gains["ours"][name])]
         t = next((t for t in own if t), None)
-        size = [f"{len(t.labels):,}", f"{t.epochs}, {len(set(t.folds))}"] if t else ["", ""]
+        size = [f"{len(t.labels):,}", f"{t.epochs}, {folds(t)}"] if t else ["", ""]
         rows.append([TITLES[arm] + suffix, f"{paper:.1f}" if paper else "–", *cells, *size])
     return rows
+
+
+def folds(t: Tested) -> str:
+    """How many were run: "5", or "3 of 10"."""
+    own, n = len(set(t.folds)), t.results[0].info["n_folds"]
+    return f"{own}" if own == n else f"{own} of {n}"
 
 
 WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies in Training", "n", "epochs"]
