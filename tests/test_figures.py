@@ -37,10 +37,14 @@ def test_curves_of_runs_that_lost_patience():
         (ends.lines[0], bands.lines[0]),
         (ends.collections[0], bands.collections[0]),
     )
-    assert bar.get_segments()[0].tolist() == [[pytest.approx(3.06), 45], [pytest.approx(3.06), 50]]
+    assert bar.get_segments()[0].tolist() == [[pytest.approx(3.12), 45], [pytest.approx(3.12), 50]]
     assert {tuple(p) for p in band.get_paths()[0].vertices} == {(1, 20), (1, 30), (2, 40), (2, 50), (3, 45)}
     for line in (mean, mean_too):
         assert line.get_ydata().tolist() == pytest.approx([25, 45, np.nan], nan_ok=True)
+    levels = figures.curves({"dnnrl": arm}, "valid", "%", {"dnnrl": 70.6, "dnn": 69.2}).axes[0]
+    strokes = [line for line in levels.lines if line.get_transform() == levels.get_yaxis_transform()]
+    assert [list(line.get_ydata()) for line in strokes] == [[70.6, 70.6]]  # of what is drawn alone
+    assert strokes[0].get_color() == figures.arm_style("dnnrl")["color"]
 
 
 def test_ingredients_stand_between_the_networks_that_differ_in_them():
