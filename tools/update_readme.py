@@ -99,7 +99,7 @@ def literal_lab(plan: plans.Profile) -> str:
             f"{TITLES[arm]} to {tables.mean_accuracy(t.hits(), t.subject)} % ({learnt:.0f} on its training images)"
         )
     t = next(iter(tested.values()))
-    return f" On new people of CK+ the printed recipe, as we read it, gets {' and '.join(each)}; {folds(t)} folds, n = {len(t.labels)}."
+    return f" On new people of CK+ the printed recipe, by our reading of it ([another one](results/README.md) learns more), gets {' and '.join(each)}; {folds(t)} folds, n = {len(t.labels)}."
 
 
 def dnnrl_line(plan: plans.Profile) -> str:
