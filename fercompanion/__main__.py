@@ -191,14 +191,8 @@ def train(options) -> int:
     result = runs.find(run, options.profile)
     if result is None and runs.is_set("FERCOMPANION_NO_TRAINING"):
         raise DataError(f"{run} is not archived, and FERCOMPANION_NO_TRAINING forbids training; unset it")
-    copy = None
-    try:
-        copy = load_faces(options.data, options.root).sha256
-    except DataError:  # what is archived can be read without
-        if result is None:
-            raise
-    if copy:
-        runs.same_copy(options.data, options.profile, copy)
+    if result is None or runs.is_here(options.data, options.root):  # what is archived can be read without
+        runs.same_copy(options.data, options.profile, options.root)
     if result is None:
         if options.recipe == "demo" and not options.data.startswith("demo"):
             print(

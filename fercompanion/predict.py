@@ -72,6 +72,8 @@ def make_masks(
     if kind == "none":
         return None
     masks = _own_masks(landmarks, faces.images.shape[-1], alpha)
+    if kind == "regions":
+        return masks
     if kind == "mean":
         return np.broadcast_to(masks[train].mean(0), masks.shape)
     if kind == "shuffled":
@@ -80,7 +82,7 @@ def make_masks(
             rows = np.flatnonzero(faces.split == split)
             order[rows] = rng.permutation(rows)
         return masks[order]
-    return masks
+    raise ValueError(f"unknown mask {kind!r}; choose from regions, shuffled, mean, none")
 
 
 @lru_cache(maxsize=1)

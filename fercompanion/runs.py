@@ -301,23 +301,33 @@ def possible(missing: list[Run], profile: str, root: str | None = None) -> list[
     for name in dict.fromkeys(run.dataset for run in missing):
         own = [run for run in missing if run.dataset == name]
         try:
-            copy = _faces(name, root).sha256
+            _faces(name, root)
         except DataError as error:
             print(f"{len(own)} runs on {name} are neither archived nor possible here: {error}")
             continue
-        same_copy(name, profile, copy)
+        same_copy(name, profile, root)
         there.update(own)
     return [run for run in missing if run in there]
 
 
-def same_copy(name: str, profile: str, copy: str) -> None:
-    """Refuse a copy of a data set, told by its sha256, other than that of the profile's runs on it.
+def is_here(name: str, root: str | None = None) -> bool:
+    """Whether a data set is on this machine."""
+    try:
+        _faces(name, root)
+    except DataError:
+        return False
+    return True
+
+
+def same_copy(name: str, profile: str, root: str | None = None) -> None:
+    """Refuse this machine's copy of a data set, if the profile has runs on another.
 
     Raises
     ------
     DataError
-        There are runs on another copy.
+        It has, or the data set is not here.
     """
+    copy = _faces(name, root).sha256
     archived = (results_folder(profile) / name).glob("**/run.json")
     if other := sorted({read(path).info["data_sha256"] for path in archived} - {copy}):
         raise DataError(

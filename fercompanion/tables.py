@@ -184,10 +184,14 @@ def sound(results: dict[Run, Result], *arms: str) -> dict[Run, Result]:
 
 
 def folds_said(tested: dict[str, Tested]) -> str:
-    """On how many folds these arms were tested: "5 subject-grouped folds", or "3 of 10" while others lack."""
-    t = next(iter(tested.values()))
+    """On how many folds these arms were tested: "3 of 10 subject-grouped folds"."""
+    return f"{folds_run(next(iter(tested.values())))} subject-grouped folds"
+
+
+def folds_run(t: Tested) -> str:
+    """How many folds an arm was tested on: "5", or "3 of 10" while others lack."""
     own, n = len(set(t.folds)), t.results[0].info["n_folds"]
-    return f"{own if own == n else f'{own} of {n}'} subject-grouped folds"
+    return f"{own}" if own == n else f"{own} of {n}"
 
 
 def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:

@@ -574,9 +574,9 @@ def test_train_too_refuses_another_copy(result, faces, monkeypatch, capsys):
     """Archived or not: its numbers would be another copy's."""
     told = ["train", "--arm", "lkrnet", "--profile", "test", "--seed", "5"]
     monkeypatch.setattr(command_line, "chosen_recipe", lambda options: RUN.recipe)
-    monkeypatch.setattr(command_line, "load_faces", lambda *_: replace(faces, images=faces.images // 2))
+    monkeypatch.setattr(runs, "_faces", lambda name, root: replace(faces, images=faces.images // 2))
     assert command_line.main(told) == 1 and "another copy" in capsys.readouterr().err
-    monkeypatch.setattr(command_line, "load_faces", lambda *_: faces)
+    monkeypatch.setattr(runs, "_faces", lambda name, root: faces)
     assert command_line.main(told) == 0 and "archived already" in capsys.readouterr().out
 
 

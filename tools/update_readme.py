@@ -99,7 +99,7 @@ def literal_lab(plan: plans.Profile) -> str:
             f"{TITLES[arm]} to {tables.mean_accuracy(t.hits(), t.subject)} % ({learnt:.0f} on its training images)"
         )
     t = next(iter(tested.values()))
-    return f" On new people of CK+ the printed recipe, by our reading of it ([another one](results/README.md) learns more), gets {' and '.join(each)}; {folds(t)} folds, n = {len(t.labels)}."
+    return f" On new people of CK+ the printed recipe, by our reading of it ([another one](results/README.md) learns more), gets {' and '.join(each)}; {tables.folds_run(t)} folds, n = {len(t.labels)}."
 
 
 def dnnrl_line(plan: plans.Profile) -> str:
@@ -349,15 +349,9 @@ def lab_rows(found: dict[str, dict[str, Tested]], arms: list[str], suffix: str =
             table2 = paper - implied[TITLES["vgg19"]]
             cells[2:] = [f"{gains['paper'][name]:+.2f} / {table2:+.1f}", signed(gains["ours"][name])]
         t = next((t for t in own if t), None)
-        size = [f"{len(t.labels):,}", f"{t.epochs}, {folds(t)}"] if t else ["", ""]
+        size = [f"{len(t.labels):,}", f"{t.epochs}, {tables.folds_run(t)}"] if t else ["", ""]
         rows.append([TITLES[arm] + suffix, f"{paper:.1f}" if paper else "–", *cells, *size])
     return rows
-
-
-def folds(t: Tested) -> str:
-    """How many were run: "5", or "3 of 10"."""
-    own, n = len(set(t.folds)), t.results[0].info["n_folds"]
-    return f"{own}" if own == n else f"{own} of {n}"
 
 
 WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies in Training", "n", "epochs"]
