@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"fercompanion {options.command}: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        goes_on = options.run in (train, sweep)
-        print(f"\nstopped{'; the same command goes on from the last checkpoint' * goes_on}", file=sys.stderr)
+        goes_on = "; the same command goes on from the last checkpoint, or anew where none was written yet"
+        print(f"\nstopped{goes_on * (options.run in (train, sweep))}", file=sys.stderr)
         return 130
 
 

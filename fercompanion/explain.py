@@ -93,7 +93,7 @@ def grad_cam(
 
     device = this_machine().device
     masks = make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, faces.where("Training"))
-    image, mask = to_stack(faces.images, masks, device)
+    image, mask = to_stack(faces.images[rows], None if masks is None else masks[rows], device)
     seen = copy.deepcopy(model).float().to(device).eval().requires_grad_(False)
     layer = seen.trunk[block - 1]
     # No `with`: on leaving, the package's context manager swallows IndexError.
@@ -101,7 +101,7 @@ def grad_cam(
     list(layer.parameters())[-1].requires_grad_(True)  # gradients end in the map, not in the image
     cams, predicted = [], []
     try:
-        for part in torch.as_tensor(rows, device=device).split(batch_size):
+        for part in torch.arange(len(rows), device=device).split(batch_size):
             stack = centre_view(gather(image, mask, part), recipe)
             cams.append(cam(stack, targets=None))  # of the winning class
             predicted.append(cam.outputs.argmax(1))

@@ -46,7 +46,7 @@ SELECTIONS = {
     "last": "last epoch",
 }
 """Recipe.select, as run.json says it."""
-PARTS = ("history.csv", "predictions.npz", "embedding.npy")
+PARTS = (train.HISTORY, "predictions.npz", "embedding.npy")
 """What a run is made of beside run.json, and cannot be made again without training."""
 DRAWN = ("cam.npz", "umap.npz", "triplets.npz")
 """What notebooks keep beside a run."""
@@ -116,7 +116,7 @@ class Result:
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
         """Columns of history.csv, one value an epoch."""
-        path = self.folder / "history.csv"
+        path = self.folder / train.HISTORY
         with whole_or_told(path), open(path, newline="") as f:
             rows = list(csv.DictReader(f))
             return {k: np.array([float(r[k]) for r in rows]) for k in rows[0]}
@@ -537,7 +537,6 @@ def _train_here(run: Run, folder: Path, data: tuple, made_with: dict, machine, l
     np.save(folder / "embedding.npy", embedding)
     _save_weights(folder / "weights.safetensors", fitted["state"])
     save_arrays(folder / "predictions.npz", **arrays)
-    _write_history(folder / "history.csv", fitted["history"])
     info = {
         "recipe": asdict(run.recipe),
         "dataset": run.dataset,
@@ -662,14 +661,6 @@ def _save_weights(path: Path, state: dict) -> None:
         return
     with whole(path) as file:  # save_file's own would be for this user alone
         file.write(save({k: v.contiguous() for k, v in state.items()}))
-
-
-def _write_history(path: Path, history: list[dict]) -> None:
-    with open(path, "w", newline="") as f:
-        writer = csv.DictWriter(f, history[0])
-        writer.writeheader()
-        for row in history:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
 def kept_arrays(path: Path, made: Callable[[], dict[str, np.ndarray] | None]) -> dict[str, np.ndarray] | None:

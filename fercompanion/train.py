@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import time
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from .recipes import Recipe
 from .whole import whole
 
 CHECKPOINT = "checkpoint.pt"
+HISTORY = "history.csv"
 CHECKPOINT_SECONDS = 20.0
 """Least time between two checkpoints: on a GPU an epoch takes little longer than to write one (300 MB for VGG19)."""
 BAR_LINE = None
@@ -56,8 +59,8 @@ def fit(
     parts : who trains, selects and tests.  Without images to select on, or where the recipe says so, the last epoch is
         the result.
     seed : of weights, order, transforms and dropout.
-    folder : where ``checkpoint.pt`` is kept after an epoch, see `CHECKPOINT_SECONDS`; a run that finds one goes on
-        from there, to the same bits as an unbroken run on the same machine and versions.
+    folder : where ``history.csv`` is written after every epoch, and ``checkpoint.pt`` kept, see `CHECKPOINT_SECONDS`;
+        a run that finds one goes on from there, to the same bits as an unbroken run on the same machine and versions.
     label : name on the progress bar.
 
     Returns
@@ -88,6 +91,8 @@ def fit(
     done = _resume(checkpoint, made_for, machine.device, model, optimizer, criterion)
     resumed = done is not None
     history, best, factor = (done[k] for k in ("history", "best", "factor")) if done else ([], None, 1.0)
+    if resumed:  # without the epochs after the checkpoint
+        write_history(Path(folder) / HISTORY, history)
 
     train = torch.as_tensor(parts.train, device=machine.device)
     step = make_step(model, optimizer, criterion, recipe, image, mask, labels, train, machine)
@@ -118,6 +123,7 @@ def fit(
             row["valid_loss"] = _loss(model, criterion, image, mask, labels, parts.valid, machine, recipe)
         row |= {"train_seconds": trained, "seconds": time.perf_counter() - start}
         history.append({"epoch": epoch + 1, **row})
+        write_history(Path(folder) / HISTORY, history)
         score = -row["valid_loss"] if select_by_loss else row["valid_accuracy"]
         if np.isnan(score) and len(parts.valid):
             score = -np.inf  # else no later epoch would be better
@@ -427,6 +433,17 @@ def _loss(model, criterion, image, mask, labels, rows, machine: Machine, recipe:
             output = forward(model, centre_view(gather(image, mask, part), recipe))
         losses.append(float(criterion(output, labels[part], triplets)))
     return float(np.average(losses, weights=[len(part) for part in parts]))  # the last may be a few images
+
+
+def write_history(path: Path, history: list[dict]) -> None:
+    """A line an epoch, numbers of six digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, history[0])
+    writer.writeheader()
+    for row in history:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    with whole(path, one_writer=True) as file:
+        file.write(text.getvalue().encode())
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -174,6 +174,17 @@ def test_the_same_outputs_are_the_same_text(notebook, run):
     assert "table1_row0_col0" in texts[0] and "table2_row0_col0" in texts[0]
 
 
+def test_a_file_where_one_works_is_found_from_the_notebooks_folder(notebook, tmp_path, monkeypatch):
+    path = Path(notebook("a.ipynb", "1"))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "me.jpg").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    assert run_notebooks._parameters(path, None, {"profile": "me.jpg"}) == {
+        "profile": str(tmp_path / "here" / "me.jpg")
+    }
+    assert run_notebooks._parameters(path, None, {"profile": "you.jpg"}) == {"profile": "you.jpg"}
+
+
 def test_values_of_parameters():
     values = dict(map(run_notebooks._assignment, ["a=3", "b=paper-cpu", "c=007", "d=[1, 2]", "e=True", "f="]))
     assert values == {"a": 3, "b": "paper-cpu", "c": "007", "d": [1, 2], "e": True, "f": ""}

@@ -333,6 +333,25 @@ def wait_for_checkpoints(process, path: Path, number: int, deadline: float) -> N
         time.sleep(0.002)
 
 
+def lines(folder: Path) -> list[str]:
+    """Of history.csv."""
+    return (folder / train.HISTORY).read_text().splitlines()
+
+
+def test_an_epoch_is_told_as_soon_as_it_is_over(faces, tmp_path, monkeypatch):
+    """One looks at the curve while a network trains, not only when it has finished."""
+    told, one_epoch = [], train.train_epoch
+
+    def looked(*args, **kwargs):
+        told.append(lines(tmp_path) if (tmp_path / train.HISTORY).exists() else [])
+        return one_epoch(*args, **kwargs)
+
+    monkeypatch.setattr(train, "train_epoch", looked)
+    tiny_fit(tiny(OURS, "vgg19", epochs=3), tmp_path, faces=faces)
+    assert [len(seen) for seen in told] == [0, 2, 3]
+    assert lines(tmp_path)[:3] == told[2] and told[2][2].startswith("2,")
+
+
 def test_killed_at_a_random_moment_and_started_again(tmp_path):
     """The weights, predictions and losses are those of an unbroken run, to the bit."""
     folder = tmp_path / "killed"
@@ -352,8 +371,12 @@ def test_killed_at_a_random_moment_and_started_again(tmp_path):
     assert process.returncode == -signal.SIGKILL
     done = torch.load(folder / train.CHECKPOINT, weights_only=True)["history"]
     assert moment[0] <= len(done) < KILLED.epochs
+    told = lines(folder)
+    assert len(told) - 1 in (len(done), len(done) + 1)  # the epoch after the checkpoint may be told already
     resumed = tiny_fit(KILLED, folder, seed=11)
     unbroken = tiny_fit(KILLED, tmp_path / "unbroken", seed=11)
+    assert len(lines(folder)) == KILLED.epochs + 1
+    assert lines(folder)[: len(done) + 1] == told[: len(done) + 1]
     assert resumed["resumed"] and not unbroken["resumed"]
     assert bits(resumed) == bits(unbroken), f"killed {moment[1]:.3f} s after checkpoint {moment[0]}"
 
@@ -649,11 +672,11 @@ def test_retrain_leaves_the_archive_alone(result, small_demo, monkeypatch):
 def test_a_run_broken_off_while_it_is_archived_is_finished_later(small_demo, monkeypatch):
     """Without run.json a folder is no run; the checkpoint stays, and the second try trains nothing."""
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("disk full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(runs, "_write_history", fail)
+        broken.setattr(runs, "save_arrays", fail)
         with pytest.raises(OSError, match="disk full"):
             train_run(RUN, "test", machine=FLOAT32)
     assert find(RUN, "test") is None and (folder_of() / train.CHECKPOINT).exists()

@@ -217,7 +217,10 @@ def _jobs(options: argparse.Namespace) -> list[tuple[Path, dict]]:
 
 
 def _parameters(path: Path, profile: str | None, wanted: dict) -> dict:
-    """What to inject; names are checked here, as papermill only warns of those that are not there."""
+    """What to inject; names are checked here, as papermill only warns of those that are not there.
+
+    A file that lies where one works is named in full: a kernel works in its notebook's folder.
+    """
     if not path.is_file():
         raise NotebookError(f"{path}: there is no such notebook")
     try:
@@ -228,6 +231,8 @@ def _parameters(path: Path, profile: str | None, wanted: dict) -> dict:
         if name not in known:
             has = ", ".join(known) or "none"
             raise NotebookError(f"{path.name} has no parameter {name!r}; its parameters: {has}")
+    files = {k: v for k, v in wanted.items() if isinstance(v, str) and Path(v).is_file()}
+    wanted |= {name: str(Path(file).resolve()) for name, file in files.items()}
     return ({"profile": profile} if profile and "profile" in known else {}) | wanted
 
 
