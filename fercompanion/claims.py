@@ -196,7 +196,8 @@ def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Seq
 
     Parameters
     ----------
-    group : field of `Archive`.  Images are drawn, in the lab subjects; of Kim et al. random splits are compared.
+    group : field of `Archive`.  Images are drawn, in the lab subjects or folds compared (`tables.lab_difference`); of
+        Kim et al. random splits are compared.
     pairs : "arm > other arm"; "dnn@knn" is an arm's view of its own.
     controls : pairs that are shown and do not decide.
     """
@@ -222,6 +223,8 @@ def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Seq
         test = f"paired bootstrap over {images(max(e.runs for e in effects))}"
     if group == "kim" and effects[0].runs >= FEWEST:
         test = "corrected resampled t over splits"
+    if group == "lab" and effects[0].runs >= FEWEST:
+        test += ", or where it is wider corrected resampled t over folds"
     return conclude(effects, list(used.values()), test, VIEWS[group], **told)
 
 
@@ -238,13 +241,13 @@ def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: 
     units = first.subject if group in ("lab", "kim") else first.index
     runs = len(set(first.folds)) * (1 if group == "kim" else len(hits))
     e = effect(title, hits, others, units, value, runs, decides, clean=first.clean)
-    if group != "kim" or runs < FEWEST:
+    if group not in ("lab", "kim") or (t := tables.over_folds(first, other, VIEWS[group])) is None:
         return e
-    each = [tables.split_accuracies(t) for t in (first, other)]
-    n = first.results[0].info["n"]
-    t = evaluate.corrected_t(each[0] - each[1], n["train"], n["test"])
+    if group == "lab" and tables.lab_difference(first, other) != t.difference:  # the people differ more
+        return e
+    n, folds = first.results[0].info["n"], len(set(first.folds))
     shared = n["test"] / n["train"]
-    return replace(e, ours=t.difference, p=t.p, kept=shared / (1 / runs + shared))
+    return replace(e, ours=t.difference, p=t.p, kept=shared / (1 / folds + shared))
 
 
 def arms_of(archive: Archive, group: str, *arms: str) -> dict[str, Tested]:

@@ -499,7 +499,7 @@ def differences(
     Parameters
     ----------
     dataset : "FER2013" or "CK+": adds what Sect. 4.3.4 printed.
-    clusters : draw subjects instead of images.
+    clusters : of the lab, see `lab_difference`, instead of a bootstrap over images.
     pairs : arms (a, b); a minus b.
     crops : view of the faces, "tencrop" or "centre".
     """
@@ -517,8 +517,13 @@ def differences(
             hits, other = paired(first, tested[b], crops=crops)
             units = first.subject if clusters else first.index
             tests = [evaluate.mcnemar(x, y) for x, y in zip(hits, other, strict=True)]
+            whole = (
+                lab_difference(first, tested[b], crops)
+                if clusters
+                else evaluate.clustered_difference(hits, other)
+            )
             row |= {
-                "ours": str(evaluate.clustered_difference(hits, other, units)),
+                "ours": str(whole),
                 "seeds": len(hits),
                 "only first / only second right": "; ".join(f"{m.only_first}/{m.only_second}" for m in tests),
             }
@@ -861,23 +866,42 @@ def kim_differences(results: dict[Run, Result]) -> pd.DataFrame:
         }
         if tested := same_folds(_under(results, protocol), a, b):
             one, other = tested[a], tested[b]
-            splits, n = split_accuracies(one) - split_accuracies(other), one.results[0].info["n"]
-            t = evaluate.corrected_t(splits, n["train"], n["test"])
+            t = over_folds(one, other, "centre")
             difference = evaluate.clustered_difference(*paired(one, other, crops="centre"), one.subject)
             row |= {
                 "ours, bootstrap over subjects": str(difference),
-                "splits": len(splits),
-                "ours, corrected t": str(t.difference) if len(splits) >= FEWEST else "too few splits",
-                "p": f"{t.p:.2g}" if len(splits) >= FEWEST else "",
+                "splits": len(set(one.folds)),
+                "ours, corrected t": str(t.difference) if t else "too few splits",
+                "p": f"{t.p:.2g}" if t else "",
             }
         rows.append(row)
     return pd.DataFrame(rows).set_index(["comparison", "protocol"])
 
 
-def split_accuracies(t: Tested) -> np.ndarray:
-    """Centre-crop accuracy in per cent, one a split, ascending: the mean over its seeds, which are no further splits."""
-    values = pd.Series([r.info["metrics"]["test_centre"] for r in t.results])
+def split_accuracies(t: Tested, crops: str = "centre") -> np.ndarray:
+    """Accuracy in per cent, one a split, ascending: the mean over its seeds, which are no further splits."""
+    values = pd.Series([r.info["metrics"][f"test_{crops}"] for r in t.results])
     return values.groupby(t.folds).mean().to_numpy()
+
+
+def over_folds(first: Tested, other: Tested, crops: str) -> evaluate.Corrected | None:
+    """One arm minus another in points by the corrected resampled t over folds or splits; None for less than `FEWEST`."""
+    if len(set(first.folds)) < FEWEST:
+        return None
+    each, n = split_accuracies(first, crops) - split_accuracies(other, crops), first.results[0].info["n"]
+    return evaluate.corrected_t(each, n["train"], n["test"])
+
+
+def lab_difference(first: Tested, other: Tested, crops: str = "tencrop") -> evaluate.Estimate:
+    """One arm minus another on people of the lab, in points: by a bootstrap over them, or by `over_folds` if that is wider.
+
+    The bootstrap knows the people alone; every fold has networks of its own, and their luck differs more.
+    """
+    people = evaluate.clustered_difference(*paired(first, other, crops=crops), first.subject)
+    if (t := over_folds(first, other, crops)) is None:
+        return people
+    wider = t.difference.high - t.difference.low > people.high - people.low  # not where it has no interval
+    return t.difference if wider else people
 
 
 def kim_occlusion(results: dict[Run, Result], printed: dict[Run, Result] | None = None) -> pd.DataFrame:

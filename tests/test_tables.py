@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fercompanion import embed, evaluate, tables
+from fercompanion import claims, embed, evaluate, tables, verdicts
 from fercompanion.data import FER_CLASSES, DataError
 from fercompanion.recipes import MILD
 from fercompanion.runs import Result, Run
@@ -22,6 +23,7 @@ def arm(hits, seeds=(0,), clean=None, subject=None, sizes=(1,)):
             {
                 "epochs": 3,
                 "classes": list(FER_CLASSES),
+                "fold": 0,
                 "n": {"test": size},
                 "metrics": {"test_last_epoch": 10.0 * k, "test_selected_maximum": 20.0 * k},
             },
@@ -60,6 +62,29 @@ def test_differences_in_the_lab_draw_people():
     for clusters, units in ((True, people), (False, np.arange(200))):
         shown = tables.differences(group, pairs=(("lkrnet", "vgg19"),), clusters=clusters)["ours"].iloc[0]
         assert shown == str(evaluate.clustered_difference(a, b, units))
+
+
+@pytest.mark.parametrize("wrong, wider", [((24, 0, 0, 0, 0), True), ((6, 5, 6, 5, 6), False)])
+def test_folds_whose_networks_differ_more_than_their_people_tell(wrong, wider):
+    """One network of five fails: drawing people alone would call that certain of all networks."""
+    people, fold = np.repeat(np.arange(50), 4), np.repeat(np.arange(5), 40)
+    place = np.tile(np.arange(40), 5) * 7 % 40  # errors of many people
+    hits = {"lkrnet": np.ones((1, 200), bool), "vgg19": (place >= np.array(wrong)[fold])[None]}
+    group = {}
+    for name, own in hits.items():
+        each = [100 * own[0, fold == k].mean() for k in range(5)]
+        told = [
+            {"fold": k, "n": {"train": 160, "test": 40}, "metrics": {"test_tencrop": x}}
+            for k, x in enumerate(each)
+        ]
+        group[name] = replace(arm(own, subject=people), results=tuple(SimpleNamespace(info=i) for i in told))
+    t = evaluate.corrected_t(np.array(wrong) / 0.4, 160, 40).difference
+    drawn = evaluate.clustered_difference(hits["lkrnet"], hits["vgg19"], people)
+    shown = tables.differences(group, pairs=(("lkrnet", "vgg19"),), clusters=True)["ours"].iloc[0]
+    assert (t.high - t.low > drawn.high - drawn.low) == wider and drawn.low > 0
+    assert shown == str(t if wider else drawn)
+    e = claims.compare("lab", group, ("lkrnet", ""), ("vgg19", ""), 1.0, True)
+    assert e.ours == (t if wider else drawn) and e.verdict == (verdicts.OPEN if wider else verdicts.HOLDS)
 
 
 def test_seeds_are_paired_by_number():
