@@ -46,7 +46,7 @@ def findings_block(plan: plans.Profile) -> str:
         )
     )
     counts = ", ".join(f"{n} {several[verdict]}" for verdict in verdicts.VERDICTS if (n := found[verdict]))
-    every = f"Of {len(judged())} **claims** of the four papers (K5 is only implied) {counts} ([which, and why](#the-papers-beside-ours))."
+    every = f"Of {len(judged())} **claims** of the four papers {counts} ([which, and why](#the-papers-beside-ours))."
     return "\n".join(f"- {line}" for line in [*filter(None, lines), every])
 
 
@@ -117,13 +117,13 @@ def dnnrl_line(plan: plans.Profile) -> str:
     gain = claims.printed("dnnrl", "dnnrl", "tdnn")
     e = claims.compare("dnnrl", tested, ("dnnrl-joint", "knn"), ("tdnn-joint", "knn"), gain, True)
     alone, grey = 100 * tested["dnnrl"].hits("centre").mean(), 100 * floor[0].mean()
-    side, width = "below" if alone < grey else "above", tested["dnnrl"].results[0].recipe.width
+    side, width = "fewer than" if alone < grey else "more than", tested["dnnrl"].results[0].recipe.width
     return (
         f"**DNNRL**: the paper prints {gain:+.2f} points over the usual triplet loss. By the paper's own gradients (Eqs. 2-4) its "
-        "loss learns nothing from a triplet of faces whose negative lies nearer than its positive. Trained by it alone, from "
-        f"random weights, the network ends at {alone:.1f} %, {side} the grey values themselves ({grey:.1f} %); with cross-entropy added the two losses "
-        f"differ, by k-NN, by {signed(str(e.ours))} ({plans.WIDTHS[width]}, {tested['dnnrl'].epochs} epochs, "
-        f"{verdicts.count(e.runs, 'seed')})."
+        "loss learns nothing from a triplet of faces whose negative lies nearer than its positive. In runs of "
+        f"{plans.WIDTHS[width]} and {tested['dnnrl'].epochs} epochs ({verdicts.count(e.runs, 'seed')}), trained by it alone from random weights, the "
+        f"network's nearest neighbours are right on {alone:.1f} % of the test faces, {side} neighbours among the raw pixels ({grey:.1f} %); with "
+        f"cross-entropy added, the two losses differ by {signed(str(e.ours))}."
     )
 
 
@@ -133,8 +133,8 @@ def liu_line(plan: plans.Profile) -> str:
     accuracy = published_accuracies("Liu2019", "Table 1", "PrivateTest")["Improved model"]
     share, both = j.published.split(" vs")[0], re.search(r"= (\d+ %) vs VGG16", j.ours)[1]
     return (
-        f"**Liu et al.** print {accuracy:.2f} % with {share} of VGG16's parameters. The parameters are model A's, the accuracy is "
-        f"that of A + B, which together have {both} of them."
+        f"**Liu et al.** print {accuracy:.2f} % with {share} of VGG16's parameters. The parameters are those of the small model A alone, the "
+        f"accuracy is that of A and the large model B together, which have {both} of VGG16's."
     )
 
 
@@ -173,10 +173,9 @@ def together_line(plan: plans.Profile) -> str:
     if not each or f"the {len(runs.AVERAGED)} papers'" not in each[-1]:
         return ""
     return (
-        "**All four**: the mean of one network a paper (LKRNet, DNN, model A and a small one of Kim et al.'s: their softmaxes, with equal "
-        f"weights) is right on {accuracy[each[0]]} % of FER2013's PrivateTest, of networks trained for longer by recipes of ours on "
-        f"{accuracy[each[-1]]} %; the best that was published without outside data when these papers were "
-        "written is 75.2 % ([other means](notebooks/10_claims.ipynb), [recipes](results/README.md))."
+        f"**All four** averaged (one network a paper: LKRNet, DNN, Liu et al.'s A, a small one of Kim et al.'s; softmaxes, equal weights) are right on {accuracy[each[0]]} % of FER2013's "
+        f"test set, PrivateTest; those that were trained longest, by recipes of ours, on {accuracy[each[-1]]} %. The best that was published without outside "
+        "data when these papers were written is 75.2 % ([other means](figures/paper/together.csv), [recipes](results/README.md))."
     )
 
 
@@ -203,9 +202,9 @@ def verdict_block(plan: plans.Profile) -> str:
         f"**{len(judged())} claims of the four papers**, judged by arithmetic or on the runs below:\n\n"
         + "\n".join(lines)
         + "\n\nRuns that are shorter or narrower than those of the profile `paper` (on FER2013 full width and 40 epochs, by our recipe) "
-        "settle nothing, by rule. With fewer than five pairs of runs a difference of accuracies is decided only if it exceeds what they "
-        "can resolve by two points (a difference of differences by four), and nothing else is judged. What was printed and measured, and how each was tested, stands in "
-        f"[notebook 10](notebooks/10_claims.ipynb) and [its table](figures/{plan.name}/claims.csv).\n\n"
+        "settle nothing, by rule. With fewer than five pairs of runs a difference of accuracies counts only if it is at least two points (a difference of "
+        "differences: four) larger than the smallest that such runs can detect with 80 % power; nothing else is judged from them. What was printed and measured, and how each was "
+        f"tested, stands in [its table](figures/{plan.name}/claims.csv); the rules in [notebook 10](notebooks/10_claims.ipynb), whose own numbers, as it comes, are those of synthetic faces.\n\n"
         f"![One row a claim: its verdict, and the printed difference beside ours](figures/{plan.name}/claims.png)"
     )
 
@@ -359,7 +358,10 @@ def lab_block(plan: plans.Profile) -> str:
             f"{TITLES[arm]} {np.mean([r.history['train_accuracy'][-1] for r in t.results]):.0f} %"
             for arm, t in literal.items()
         ]
-        below = f"TenCrop, last epoch; 95 % intervals from a bootstrap over people {FEW_WRONG}. {held.notes['lab']}"
+        below = f"TenCrop, last epoch; 95 % intervals from a bootstrap over people {FEW_WRONG}"
+        if any(len(t.folds) >= tables.FEWEST for t in found["subject"].values()):
+            below += "; of the differences from a t-test over folds that allows for their overlap, where that is wider"
+        below += f". {held.notes['lab']}"
         below += f" Right of the training images by the printed recipe: {listed(learnt)}." if learnt else ""
         block = "\n".join([*markdown([f"CK+, {width}, accuracy %", *LAB_HEAD], rows), "", below])
         blocks.append(block)
