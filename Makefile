@@ -32,7 +32,8 @@ help: ## list what can be made (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  PROFILE=demo|paper-cpu|paper  which runs: on synthetic faces (default); short and narrow ones on FER2013 and"
-	@echo "                                CK+, archived; of full width and length, a few archived, the rest for a GPU"
+	@echo "                                CK+ and Kim et al.'s printed recipe, archived; of full width and length, a few"
+	@echo "                                archived, the rest for a GPU"
 	@echo "  DATA=folder                   where FER2013 and CK+ lie (or set FERCOMPANION_DATA)"
 	@echo "  RETRAIN=1                     train archived runs anew, into a folder of their own"
 	@echo "  AT_A_TIME=1                   run notebooks one by one (2 by default: about 1.5 GB of memory each)"

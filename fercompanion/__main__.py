@@ -78,13 +78,14 @@ def parser() -> argparse.ArgumentParser:
         "--recipe",
         default="demo",
         metavar="R",
-        help="demo: for the embedded faces; short: what a CPU affords; ours, mild: profile paper's on FER2013 and on CK+; strong: for longer; paper, "
-        "paper_ck: as printed (default: demo)",
+        help="demo: for the synthetic faces; short: what a CPU affords; ours: profile paper's on FER2013; mild: the same on CK+; strong: ours for "
+        "200 epochs; paper, paper_ck: as printed, for FER2013 and for CK+ (default: demo)",
     )
     sub.add_argument("--data", default="demo", help=f"data set: {', '.join(NAMES)} (default: demo)")
     sub.add_argument(
         "--protocol",
-        help="official; in the lab subject, sequence, frame or random (default: official, subject on CK+)",
+        help="official (FER2013); on CK+ subject (new people), sequence (new sequences), frame (random frames, in folds) or random "
+        "(random frames, in Kim et al.'s independent splits); default: official, on CK+ subject",
     )
     sub.add_argument("--fold", type=int, default=1, help="which fold, from 1 (default: 1)")
     sub.add_argument("--folds", type=int, default=10, help="of how many (default: 10)")
