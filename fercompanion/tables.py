@@ -517,13 +517,13 @@ def differences(
             hits, other = paired(first, tested[b], crops=crops)
             units = first.subject if clusters else first.index
             tests = [evaluate.mcnemar(x, y) for x, y in zip(hits, other, strict=True)]
-            whole = (
+            difference = (
                 lab_difference(first, tested[b], crops)
                 if clusters
                 else evaluate.clustered_difference(hits, other)
             )
             row |= {
-                "ours": str(whole),
+                "ours": str(difference),
                 "seeds": len(hits),
                 "only first / only second right": "; ".join(f"{m.only_first}/{m.only_second}" for m in tests),
             }

@@ -99,6 +99,7 @@ def literal_lab(plan: plans.Profile) -> str:
     more = [
         trial
         for trial in trials
+        if trial.recipe.arm in tested
         for r in tested[trial.recipe.arm].results
         if trial.info["fold"] == r.info["fold"]
         and trial.info["metrics"]["test_tencrop"] > r.info["metrics"]["test_tencrop"]
