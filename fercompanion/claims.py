@@ -243,7 +243,7 @@ def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: 
     e = effect(title, hits, others, units, value, runs, decides, clean=first.clean)
     if group not in ("lab", "kim") or (t := tables.over_folds(first, other, VIEWS[group])) is None:
         return e
-    if group == "lab" and tables.lab_difference(first, other) != t.difference:  # the people differ more
+    if group == "lab" and not tables.wider(t.difference, e.ours):  # the people differ more
         return e
     n, folds = first.results[0].info["n"], len(set(first.folds))
     shared = n["test"] / n["train"]

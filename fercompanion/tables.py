@@ -898,10 +898,13 @@ def lab_difference(first: Tested, other: Tested, crops: str = "tencrop") -> eval
     The bootstrap knows the people alone; every fold has networks of its own, and their luck differs more.
     """
     people = evaluate.clustered_difference(*paired(first, other, crops=crops), first.subject)
-    if (t := over_folds(first, other, crops)) is None:
-        return people
-    wider = t.difference.high - t.difference.low > people.high - people.low  # not where it has no interval
-    return t.difference if wider else people
+    t = over_folds(first, other, crops)
+    return t.difference if t and wider(t.difference, people) else people
+
+
+def wider(first: evaluate.Estimate, other: evaluate.Estimate) -> bool:
+    """Whether the first's interval is; not where it has none."""
+    return first.high - first.low > other.high - other.low
 
 
 def kim_occlusion(results: dict[Run, Result], printed: dict[Run, Result] | None = None) -> pd.DataFrame:
