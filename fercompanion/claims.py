@@ -14,16 +14,16 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from . import evaluate, explain, plans, tables
+from . import evaluate, explain, plans, pooling, tables, untrained
 from .arithmetic import champion, disgust, hard_triplets, parameters, same_loss
 from .data import FER_CLASSES, JOINED
 from .doctor import EXPECTED_COUNTS
 from .evaluate import Estimate
 from .models import build_model
-from .papers import ACCURACIES, published, published_accuracies, published_gains, published_recalls
+from .papers import ACCURACIES, TITLES, published, published_accuracies, published_gains, published_recalls
+from .pooling import FEWEST, Tested
 from .runs import Result, Run, find_all
 from .siblings import LEFT_OUT, MODEL_A
-from .tables import FEWEST, TITLES, Tested
 from .verdicts import (
     FAILS,
     FEW,
@@ -66,7 +66,7 @@ class Archive:
     dnnrl, joined, liu, liu_valid : the siblings' arms; `joined` with SFEW, `liu_valid` on PublicTest.
     kim, kim_printed : protocol -> runs of Kim et al.'s arms, and of those that the profile has by the printed recipe
         beside a shortened one.
-    null : `tables.nearest_pixels`; None where neither it nor the data set is at hand.
+    null : `untrained.nearest_pixels`; None where neither it nor the data set is at hand.
     """
 
     plan: plans.Profile
@@ -115,11 +115,11 @@ def read(plan: plans.Profile, root: str | None = None) -> Archive:
     """The finished runs of a plan; `root` is where CK+ lies, for the null model if it was not kept."""
 
     def tested(runs: list[Run]) -> dict[str, Tested]:
-        return tables.by_arm(find_all(runs, plan.name))
+        return pooling.by_arm(find_all(runs, plan.name))
 
     results = find_all(plans.liu_runs(plan), plan.name)
-    liu, valid = tables.by_arm(results), tables.by_arm(results, "valid")
-    if both := tables.fused(valid, liu, "liu-a", "liu-b"):
+    liu, valid = pooling.by_arm(results), pooling.by_arm(results, "valid")
+    if both := pooling.fused(valid, liu, "liu-a", "liu-b"):
         valid["liu-ensemble"], liu["liu-ensemble"], _ = both
     dnnrl = plans.dnnrl_runs(plan)
     return Archive(
@@ -127,7 +127,7 @@ def read(plan: plans.Profile, root: str | None = None) -> Archive:
         tested(plans.wild_runs(plan)),
         tested(plans.long_runs(plan)),
         tested(plans.literal_runs(plan)),
-        tables.same_folds(find_all(plans.lab_runs(plan, ("subject",)), plan.name)),
+        pooling.same_folds(find_all(plans.lab_runs(plan, ("subject",)), plan.name)),
         tested(dnnrl),
         tested([replace(run, dataset=JOINED) for run in dnnrl]) if plan.wild == "fer2013" else {},
         liu,
@@ -137,7 +137,7 @@ def read(plan: plans.Profile, root: str | None = None) -> Archive:
             p: find_all([run for run in plans.kim_printed_runs(plan) if run.protocol == p], plan.name)
             for p in plans.KIM_PROTOCOLS
         },
-        tables.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds, root),
+        untrained.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds, root),
     )
 
 
@@ -161,7 +161,7 @@ def not_run(
     missing = "; ".join(TITLES[a] for a in arms)
     told = {"ours": shown(effects), "needs": f"PROFILE={where}: {missing}"} | told
     groups = (archive.wild, archive.lab, archive.dnnrl, archive.joined, archive.liu)
-    there = any(set(arms) <= set(g) and tables.lacking(g, *arms) for g in groups)
+    there = any(set(arms) <= set(g) and pooling.lacking(g, *arms) for g in groups)
     why = f"no {'seed in common to' if there else 'run of'} {missing}" + (f". {why}" if why else "")
     return Judgement(NOT_RUN, why, effects=tuple(effects), **told)
 
@@ -196,7 +196,7 @@ def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Seq
 
     Parameters
     ----------
-    group : field of `Archive`.  Images are drawn, in the lab subjects or folds compared (`tables.lab_difference`); of
+    group : field of `Archive`.  Images are drawn, in the lab subjects or folds compared (`pooling.lab_difference`); of
         Kim et al. random splits are compared.
     pairs : "arm > other arm"; "dnn@knn" is an arm's view of its own.
     controls : pairs that are shown and do not decide.
@@ -207,7 +207,7 @@ def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Seq
         value = printed(group, a, b) if pair in pairs else NONE
         claimed += [f"{value:+.2f}"] * bool(np.isfinite(value))
         tested = arms_of(archive, group, a, b)
-        if lacks := tables.lacking(tested, a, b):
+        if lacks := pooling.lacking(tested, a, b):
             absent = [x for x in (a, b) if x not in arms_of(archive, group, x)]
             missing += (absent or lacks) * (pair in pairs)
             effects += [unmeasured(value)] * (pair in pairs)
@@ -236,14 +236,14 @@ def images(seeds: int) -> str:
 def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: bool) -> Effect:
     """One arm minus another, each with its view ("" for the group's)."""
     first, other = tested[a[0]], tested[b[0]]
-    hits, others = tables.paired(first, other, crops=[view or VIEWS[group] for _, view in (a, b)])
+    hits, others = pooling.paired(first, other, crops=[view or VIEWS[group] for _, view in (a, b)])
     title = f"{TITLES[a[0]]} − {TITLES[b[0]]}{', k-NN' * (b[1] == 'knn')}"
     units = first.subject if group in ("lab", "kim") else first.index
     runs = len(set(first.folds)) * (1 if group == "kim" else len(hits))
     e = effect(title, hits, others, units, value, runs, decides, clean=first.clean)
-    if group not in ("lab", "kim") or (t := tables.over_folds(first, other, VIEWS[group])) is None:
+    if group not in ("lab", "kim") or (t := pooling.over_folds(first, other, VIEWS[group])) is None:
         return e
-    if group == "lab" and not tables.wider(t.difference, e.ours):  # the people differ more
+    if group == "lab" and not pooling.wider(t.difference, e.ours):  # the people differ more
         return e
     n, folds = first.results[0].info["n"], len(set(first.folds))
     shared = n["test"] / n["train"]
@@ -261,7 +261,7 @@ def proposed(archive: Archive, *protocols: str) -> dict[str, Tested]:
     Else as the profile trains it, under those protocols that there are.
     """
     for runs in (archive.kim_printed, archive.kim):
-        own = {p: tables.same_folds(runs[p], "kim") for p in plans.KIM_PROTOCOLS}
+        own = {p: pooling.same_folds(runs[p], "kim") for p in plans.KIM_PROTOCOLS}
         found = {p: tested["kim"] for p, tested in own.items() if tested}
         if all(p in found for p in protocols):
             break
@@ -276,8 +276,8 @@ def kim_arms(archive: Archive, protocol: str, *arms: str, sound: bool = False) -
     sound : leave out folds on which one of them lost what it had learnt, if there are others.
     """
     for runs in (archive.kim_printed[protocol], archive.kim[protocol]):
-        kept = tables.sound(runs, *arms) if sound else runs
-        if found := tables.same_folds(kept, *arms) or tables.same_folds(runs, *arms):
+        kept = pooling.sound(runs, *arms) if sound else runs
+        if found := pooling.same_folds(kept, *arms) or pooling.same_folds(runs, *arms):
             return found
     return {}
 
@@ -298,7 +298,7 @@ def all_together(archive: Archive) -> Judgement:
     Longer runs do not decide, but where they say the opposite, shorter ones settle nothing.
     """
     j = difference(archive, "wild", [f"lkrnet > {x}" for x in plans.FACTORIAL[:3]])
-    if tables.lacking(archive.longer, *plans.LONG_ARMS):
+    if pooling.lacking(archive.longer, *plans.LONG_ARMS):
         return j
     e = compare("wild", archive.longer, ("lkrnet", ""), ("vgg19", ""), NONE, False)
     # That another arm than VGG19 beats LKRNet, these longer runs can neither confirm nor deny.
@@ -327,9 +327,9 @@ def interaction(archive: Archive) -> Judgement:
     """L5: what both parts gain together beyond the sum of either alone."""
     both, one, other = (printed("wild", a, "vgg19") for a in ("lkrnet", "baseline1", "baseline2"))
     told = {"published": f"{both - one - other:+.2f}"}
-    if missing := tables.lacking(archive.wild, *plans.FACTORIAL):
+    if missing := pooling.lacking(archive.wild, *plans.FACTORIAL):
         return not_run(archive, missing, effects=[unmeasured(both - one - other)], **told)
-    arms, halves = [archive.wild[a] for a in plans.FACTORIAL], tables.both_and_single(archive.wild)
+    arms, halves = [archive.wild[a] for a in plans.FACTORIAL], pooling.both_and_single(archive.wild)
     e = effect("interaction", *halves, arms[0].index, both - one - other, len(halves[0]), luck=2 * LUCK)
     return conclude([e], arms, f"2 × 2 factorial, paired bootstrap over {images(e.runs)}", **told)
 
@@ -344,7 +344,7 @@ def lambda_sweep(archive: Archive) -> Judgement:
     if j.verdict == NOT_RUN:
         return j
     own = {lam: archive.wild[a] for a, lam in plans.LAMBDAS.items() if a in archive.wild}
-    if not (seeds := tables.common_seeds(*own.values())):
+    if not (seeds := pooling.common_seeds(*own.values())):
         why = f"{j.why}; the ratio's trend: no seed in common to all λ"
         return replace(
             j, verdict=OPEN if j.verdict == HOLDS else j.verdict, why=why, needs=j.needs or "more runs"
@@ -368,12 +368,12 @@ def lambda_sweep(archive: Archive) -> Judgement:
 
 def ingredients(archive: Archive) -> Judgement:
     """M5: what each of model A's three ingredients brings, over the four settings of the other two."""
-    if missing := tables.lacking(archive.liu, *MODEL_A):
+    if missing := pooling.lacking(archive.liu, *MODEL_A):
         return not_run(archive, missing)
-    hits, one = tables.model_a_hits(archive.liu), archive.liu["liu-a"]
+    hits, one = pooling.model_a_hits(archive.liu), archive.liu["liu-a"]
     index, clean = np.tile(one.index, 4), np.tile(one.clean, 4)
     effects = [
-        effect(part, *tables.main_effect(hits, part), index, runs=len(hits["liu-a"]), clean=clean)
+        effect(part, *pooling.main_effect(hits, part), index, runs=len(hits["liu-a"]), clean=clean)
         for part in LEFT_OUT
     ]
     test = f"2 × 2 × 2 factorial, paired bootstrap over {images(effects[0].runs)}"
@@ -390,10 +390,10 @@ def hard_classes(archive: Archive) -> Judgement:
     gain = dict(zip(FER_CLASSES, recall["Our method (LKRNet)"] - recall["VGG19"], strict=True))
     claimed = float(sum(share[c] * gain[c] for c in share))
     told = {"published": f"{claimed:+.2f}"}
-    if missing := tables.lacking(archive.wild, "lkrnet", "vgg19"):
+    if missing := pooling.lacking(archive.wild, "lkrnet", "vgg19"):
         return not_run(archive, missing, effects=[unmeasured(claimed)], **told)
     first, other = archive.wild["lkrnet"], archive.wild["vgg19"]
-    hits, others = tables.paired(first, other)
+    hits, others = pooling.paired(first, other)
     gain, classes = hits.astype(int) - others, first.results[0].info["classes"]
     groups = [gain[:, first.labels == classes.index(name)] for name in share]
     e = evaluate.contrast(groups, list(share.values()))
@@ -408,7 +408,7 @@ def wild_against_lab(archive: Archive) -> Judgement:
     implied = tables.implied("Table 2", tuple(counts), counts)["implied accuracy"]
     note = f"The paper's own Table 2 implies a gain of {implied['LKRNet'] - implied['VGG19']:.1f} on CK+"
     told = {"published": f"{claimed:+.2f}"}
-    lacks = [a for group in (archive.wild, archive.lab) for a in tables.lacking(group, "lkrnet", "vgg19")]
+    lacks = [a for group in (archive.wild, archive.lab) for a in pooling.lacking(group, "lkrnet", "vgg19")]
     if missing := list(dict.fromkeys(lacks)):
         return not_run(archive, missing, note, [unmeasured(claimed)], **told)
     wild, lab = (difference(archive, group, ["lkrnet > vgg19"]) for group in ("wild", "lab"))
@@ -439,12 +439,12 @@ def mask_controls(archive: Archive) -> Judgement:
 
 def heat(archive: Archive) -> Judgement:
     """L13: the share of Grad-CAM inside the key regions, LKRNet minus VGG19."""
-    if missing := tables.lacking(archive.wild, "lkrnet", "vgg19"):
+    if missing := pooling.lacking(archive.wild, "lkrnet", "vgg19"):
         return not_run(archive, missing)
     arms = [archive.wild[a] for a in ("lkrnet", "vgg19")]
     maps = [
         [explain.cam_summary(t.results[t.seeds.index(s)], None, None) for t in arms]
-        for s in tables.common_seeds(*arms)
+        for s in pooling.common_seeds(*arms)
     ]
     change = [100 * (x.mass - y.mass) for x, y in maps if x is not None and y is not None]
     if not change:
@@ -538,9 +538,9 @@ def vgg19_level(archive: Archive) -> Judgement:
     j = seed_level(literal or own, row["lowest"], row["highest"], claimed, **told)
     ours = f"{j.ours} by {'our' if literal is None else 'the printed'} recipe"
     if literal and own:
-        ours += f"; by our recipe {tables.mean_accuracy(own.hits())}"
+        ours += f"; by our recipe {pooling.mean_accuracy(own.hits())}"
     j, longer = replace(j, ours=ours), archive.longer.get("vgg19")
-    return beside(j, longer, tables.mean_accuracy(longer.hits())) if longer else j
+    return beside(j, longer, pooling.mean_accuracy(longer.hits())) if longer else j
 
 
 def ensemble_level(archive: Archive) -> Judgement:
@@ -552,7 +552,7 @@ def ensemble_level(archive: Archive) -> Judgement:
     j = seed_level(archive.liu["liu-ensemble"], claimed, claimed, f"{claimed}", **told)
     best = max(single, key=lambda a: archive.liu_valid[a].hits().mean())
     gain = difference(archive, "liu", [f"liu-ensemble > {best}"])
-    alone = "; ".join(f"{TITLES[a]} {tables.mean_accuracy(archive.liu[a].hits())}" for a in single)
+    alone = "; ".join(f"{TITLES[a]} {pooling.mean_accuracy(archive.liu[a].hits())}" for a in single)
     return replace(j, ours=f"A + B {j.ours}; {alone}; {gain.ours}")
 
 
@@ -571,7 +571,7 @@ def spoken_recalls(archive: Archive, margin: float = 5.0) -> Judgement:
                 classes.index(names.get(c, c)) for c in (r["class"] + "->" + r["class"]).split("->")[:2]
             )
             as_taken = t.predicted()[:, t.labels == true] == taken
-            e = tables.estimate_of(as_taken)
+            e = pooling.estimate_of(as_taken)
             signs.setdefault(split, []).append(
                 within(e, float(r["value"]) - margin, float(r["value"]) + margin)
             )
@@ -604,7 +604,7 @@ def random_level(archive: Archive) -> Judgement:
     told, t = {"published": f"{claimed}"}, proposed(archive, "random").get("random")
     if t is None:
         return not_run(archive, ["kim"], note, **told)
-    values, n = tables.split_accuracies(t), t.results[0].info["n"]
+    values, n = pooling.split_accuracies(t), t.results[0].info["n"]
     mean = evaluate.corrected_t(values, n["train"], n["test"]).difference
     mean = replace(mean, high=min(mean.high, 100.0))
     told["test"] = "mean over splits, corrected resampled t, within 1 point"
@@ -624,7 +624,7 @@ def unseen_people(archive: Archive) -> Judgement:
     found = proposed(archive, "random", "subject")
     if absent := [p for p in ("random", "subject") if p not in found]:
         return not_run(archive, ["kim"], f"Missing splits: {', '.join(absent)}")
-    seen = {p: tables.estimate_of(t.hits("centre"), t.subject) for p, t in found.items()}
+    seen = {p: pooling.estimate_of(t.hits("centre"), t.subject) for p, t in found.items()}
     gap = minus(seen["random"], seen["subject"])
     runs = min(len(set(found[p].folds)) for p in ("random", "subject"))
     margin = np.sign(gap.value)  # p, like the verdict, asks whether the gap is larger than a point

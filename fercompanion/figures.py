@@ -23,12 +23,14 @@ from .augment import black_blocks, random_crop, random_flip
 from .data import DataError, Faces
 from .landmarks import Landmarks
 from .models.kim2022 import sample
+from .papers import TITLES
+from .pooling import Tested
 from .recipes import ARMS
 from .regions import key_region_mask
 from .runs import ROOT, results_folder
 from .siblings import ARMS as SIBLING_ARMS
 from .siblings import with_and_without
-from .tables import PRINTED, TITLES, Tested
+from .tables import PRINTED
 from .verdicts import NOT_RUN, SHORT
 from .whole import whole
 
@@ -493,7 +495,7 @@ def ingredients(hits: dict[str, np.ndarray], table: pd.DataFrame):
 
     Parameters
     ----------
-    hits : `tables.model_a_hits`.
+    hits : `pooling.model_a_hits`.
     table : `tables.ingredients` of the same arms; the difference over all four settings is each panel's title.
     """
     figure, axes = plt.subplots(1, len(table), figsize=(6.6, 3.2), sharey=True)
@@ -735,7 +737,7 @@ def protocol_strips(
     Parameters
     ----------
     splits : `tables.by_split`.
-    null : `tables.nearest_pixels`; boxes of its quartiles, whiskers over 95 % of the splits.
+    null : `untrained.nearest_pixels`; boxes of its quartiles, whiskers over 95 % of the splits.
     printed : label -> published accuracy, drawn where it was measured: in the first group.
     groups : protocol -> title, from left to right.
     chance : accuracy in per cent of always naming the largest class.

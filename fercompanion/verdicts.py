@@ -20,11 +20,12 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
-from . import evaluate, plans, tables
+from . import evaluate, plans, pooling
 from .data import data_title
 from .evaluate import Estimate
+from .papers import TITLES
+from .pooling import FEWEST, Tested
 from .recipes import Recipe
-from .tables import FEWEST, TITLES, Tested
 
 VERDICTS = ("holds", "does not hold", "not settled", "not run", "not testable here")
 HOLDS, FAILS, OPEN, NOT_RUN, UNTESTABLE = VERDICTS
@@ -218,7 +219,7 @@ def conclude(
     official = tested[0].results[0].info["protocol"] == "official"  # there every pair of runs is a seed
     five = "five seeds" if official else "five pairs of runs"
     needs = ", and ".join(filter(None, [five * few, power])) or "more runs" * (verdict == OPEN)
-    seeds = [e.runs for e in deciding] if official else [len(tables.common_seeds(*tested))]
+    seeds = [e.runs for e in deciding] if official else [len(pooling.common_seeds(*tested))]
     told = {"ours": shown(effects), "protocol": setting(tested[0], view, seeds) + numerics(tested)} | told
     why = "; ".join(e.why for e in deciding)
     return settled(
@@ -263,7 +264,7 @@ def shortfall(tested: Sequence[Tested]) -> str:
             arm = TITLES[t.results[0].recipe.arm]
             found.append(f"{arm} has {hits:.0f} %, the largest class {largest:.0f} %")
         last = [r for r in t.results if r.info["selection"] == "last epoch"]  # else an earlier one is tested
-        fallen = sum(tables.fell_back(r) is not None for r in last)
+        fallen = sum(pooling.fell_back(r) is not None for r in last)
         if fallen:
             found.append(
                 f"{count(fallen, 'run')} of {len(t.results)} lost what {'they' if fallen > 1 else 'it'} had learnt"

@@ -9,7 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fercompanion import arithmetic, claims, evaluate, explain, plans, tables, verdicts
+from fercompanion import (
+    arithmetic,
+    claims,
+    evaluate,
+    explain,
+    papers,
+    plans,
+    pooling,
+    tables,
+    untrained,
+    verdicts,
+)
 from fercompanion.claims import Archive
 from fercompanion.data import FER_CLASSES, DataError
 from fercompanion.evaluate import Estimate
@@ -59,7 +70,7 @@ def result(
     return made
 
 
-def simulated(arm: str, accuracy: float, seeds: int = 5, n: int = 900, **changes) -> tables.Tested:
+def simulated(arm: str, accuracy: float, seeds: int = 5, n: int = 900, **changes) -> pooling.Tested:
     """An arm with that accuracy; harder images are wrong first, so that arms agree on most."""
     rng = np.random.default_rng(0)
     ease, labels = rng.random(n), rng.integers(0, 7, n)
@@ -69,7 +80,9 @@ def simulated(arm: str, accuracy: float, seeds: int = 5, n: int = 900, **changes
     logits = np.stack([r.predictions["test_logits_centre"] for r in runs])
     views = {"centre": logits, "tencrop": logits}
     index = np.arange(n)
-    return tables.Tested(index, labels, np.ones(n, bool), index.astype(str), views, runs, tuple(range(seeds)))
+    return pooling.Tested(
+        index, labels, np.ones(n, bool), index.astype(str), views, runs, tuple(range(seeds))
+    )
 
 
 def archive(**fields) -> Archive:
@@ -271,8 +284,8 @@ def test_main_effects_count_an_image_once():
     more = one | {
         "liu-a": simulated("liu-a", 0.9, n=900, seeds=3)
     }  # a sweep that was cut off: others have the first seed alone
-    assert all(len(h) == 1 for h in tables.model_a_hits(more).values())
-    assert not any(tables.model_a_hits({a: t for a, t in one.items() if a != gone}) for gone in one)
+    assert all(len(h) == 1 for h in pooling.model_a_hits(more).values())
+    assert not any(pooling.model_a_hits({a: t for a, t in one.items() if a != gone}) for gone in one)
     row = tables.ingredients(more).loc["PReLU"]
     assert row["with it, %"] > 70 and row["beside center loss and augmentation"] != str(alone)
 
@@ -371,7 +384,7 @@ def test_seeds_with_other_folds_are_not_pooled(first, second):
     runs = kim({("kim", "random"): 1.0}).kim["random"]
     both = {run: r for run, r in runs.items() if run.fold in first}
     both |= {replace(run, seed=1): r for run, r in runs.items() if run.fold in second}
-    tested = tables.by_arm(both, partial=True)["kim"]
+    tested = pooling.by_arm(both, partial=True)["kim"]
     assert tested.seeds == (0,) and set(tested.folds) == first and tested.hits("centre").all()
 
 
@@ -392,9 +405,9 @@ def test_a_fold_that_one_seed_lost_leaves_the_others_with_all_their_seeds():
     assert j.effects[0].runs == 8
     table = tables.kim_occlusion(runs)
     assert set(table["splits"]) == {5, 4} and "new people, without 1 that fell back" in table.index
-    other = tables.kim_table2(runs, None).loc[tables.TITLES["kim"], "new people"]
-    t = tables.same_folds(runs, "kim")["kim"]  # both seeds are drawn, as they are elsewhere
-    assert t.seeds == (0, 1) and other == tables.mean_accuracy(t.hits("centre"), t.subject)
+    other = tables.kim_table2(runs, None).loc[papers.TITLES["kim"], "new people"]
+    t = pooling.same_folds(runs, "kim")["kim"]  # both seeds are drawn, as they are elsewhere
+    assert t.seeds == (0, 1) and other == pooling.mean_accuracy(t.hits("centre"), t.subject)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -555,11 +568,11 @@ def test_arms_without_a_common_seed_are_not_compared():
     """Two arms, of which a sweep that was cut off made other seeds; the rest of the table is judged."""
     group = {a: simulated(a, 0.7, seeds=1) for a in plans.FACTORIAL}
     group["lkrnet"] = replace(group["lkrnet"], seeds=(1,))
-    assert tables.lacking(group, "lkrnet", "vgg19") == ["lkrnet", "vgg19"]
-    assert tables.lacking(group, "baseline1", "vgg19") == []
-    assert tables.interaction(group) is None
+    assert pooling.lacking(group, "lkrnet", "vgg19") == ["lkrnet", "vgg19"]
+    assert pooling.lacking(group, "baseline1", "vgg19") == []
+    assert pooling.interaction(group) is None
     with pytest.raises(DataError, match="no seed in common"):
-        tables.paired(group["lkrnet"], group["vgg19"])
+        pooling.paired(group["lkrnet"], group["vgg19"])
     shown = tables.differences(group, pairs=(("lkrnet", "vgg19"), ("baseline1", "vgg19")))["ours"]
     assert shown.iloc[0] == tables.NOT_RUN and "[" in shown.iloc[1]
     found = archive(wild=group, longer=group, lab=group)
@@ -714,7 +727,7 @@ def test_independent_differences_and_their_p():
 
 @pytest.mark.parametrize("profile", ["demo", "paper-cpu"])
 def test_without_runs_only_arithmetic_has_a_verdict(monkeypatch, profile):
-    monkeypatch.setattr(tables, "nearest_pixels", lambda *_: None)
+    monkeypatch.setattr(untrained, "nearest_pixels", lambda *_: None)
     judgements = claims.judge_all(plans.profile(profile))
     ids = [f"{letter}{k}" for letter, n in zip("LDMK", (13, 6, 6, 5), strict=True) for k in range(1, n + 1)]
     assert [j.claim.id for j in judgements] == ids
@@ -799,7 +812,7 @@ def test_a_level_of_splits_may_be_a_point_off_and_no_more():
 def test_intervals_of_splits_are_corrected_for_their_overlap():
     group = kim({("kim-softmax", "random"): 0.95, ("kim", "random"): 0.96})
     arms = claims.kim_arms(group, "random", "kim", "kim-softmax")
-    each = [tables.split_accuracies(arms[a]) for a in ("kim", "kim-softmax")]
+    each = [pooling.split_accuracies(arms[a]) for a in ("kim", "kim-softmax")]
     known = evaluate.corrected_t(each[0] - each[1], 724, 181)
     (e,) = BY_ID["K2"].judge(group).effects
     assert (e.ours, e.p) == (known.difference, known.p)

@@ -10,7 +10,7 @@ import pytest
 
 matplotlib.use("Agg")
 
-from fercompanion import figures, tables  # noqa: E402
+from fercompanion import figures, pooling, tables  # noqa: E402
 from fercompanion.runs import Result  # noqa: E402
 from fercompanion.siblings import LEFT_OUT, MODEL_A, with_and_without  # noqa: E402
 
@@ -28,7 +28,7 @@ def test_curves_of_runs_that_lost_patience():
     """Seeds of different length: their range is drawn as far as any goes, their mean as far as all of them do."""
     results = trained([20.0, 40.0, 45.0]), trained([30.0, 50.0])
     nothing = np.zeros(0)
-    arm = tables.Tested(nothing, nothing, nothing, nothing, {}, results, (0, 1))
+    arm = pooling.Tested(nothing, nothing, nothing, nothing, {}, results, (0, 1))
     ends, bands = (
         figures.curves({"dnnrl": arm}, "valid", "%").axes[0],
         figures.lengths([{"dnnrl": arm}]).axes[1],
@@ -52,10 +52,10 @@ def test_ingredients_stand_between_the_networks_that_differ_in_them():
     index, labels, clean = np.arange(10), np.zeros(10, int), np.ones(10, bool)
     named = {a: (index >= k).astype(int)[None] for a, k in arms.items()}  # k of ten are right
     tested = {
-        a: tables.Tested(index, labels, clean, index, {}, (), (0,), {"tencrop": named[a]}) for a in arms
+        a: pooling.Tested(index, labels, clean, index, {}, (), (0,), {"tencrop": named[a]}) for a in arms
     }
     table = tables.ingredients(tested)
-    axes = figures.ingredients(tables.model_a_hits(tested), table).axes
+    axes = figures.ingredients(pooling.model_a_hits(tested), table).axes
     assert [ax.get_title().partition("\n")[0] for ax in axes] == list(LEFT_OUT)
     for ax, part in zip(axes, LEFT_OUT, strict=True):
         *lines, mean = (line.get_ydata().tolist() for line in ax.lines)

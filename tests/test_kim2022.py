@@ -12,7 +12,7 @@ from conftest import settled
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
-from fercompanion import evaluate, figures, tables
+from fercompanion import evaluate, figures, papers, pooling, tables, untrained
 from fercompanion.data import DataError
 from fercompanion.models import Output
 from fercompanion.models.kim2022 import IDENTITY, kim, kim_resnet18, layer_sizes, sample
@@ -204,9 +204,9 @@ def finished(arm, protocol, fold, wrong, n=20, subjects=4, occluded_wrong=None, 
 def test_the_papers_arithmetic():
     """99.44 is one error in 181; 96.87 and 98.96 are no number of images; 0.48 is less than one; 2.57 is not 2.09."""
     table = tables.kim_arithmetic()
-    assert table.loc[tables.TITLES["kim"], "images"] == 180 and table.loc[tables.TITLES["kim"], "possible"]
+    assert table.loc[papers.TITLES["kim"], "images"] == 180 and table.loc[papers.TITLES["kim"], "possible"]
     for arm in ("kim-resnet18", "kim-softmax"):
-        assert not table.loc[tables.TITLES[arm], "possible"]
+        assert not table.loc[papers.TITLES[arm], "possible"]
     assert list(table["value"]) == [96.87, 98.96, 99.44, 0.48, 2.09, 2.57, 2.09]
     assert table.loc["triplet − softmax, text", "images"] == pytest.approx(0.87, abs=0.01)
 
@@ -227,7 +227,7 @@ def test_table_2_beside_ours():
         }
     )
     table = tables.kim_table2(results, null)
-    triplet, softmax = tables.TITLES["kim"], tables.TITLES["kim-softmax"]
+    triplet, softmax = papers.TITLES["kim"], papers.TITLES["kim-softmax"]
     assert table.loc[triplet, "paper"] == "99.44" and table.loc[softmax, "paper"].startswith("(98.96")
     assert table.loc[triplet, "random frames"].startswith("90.00 [")  # 36 of 40
     assert table.loc[triplet, "new people"].startswith("50.00 [")
@@ -247,7 +247,7 @@ def test_differences_are_paired_by_split():
         + [finished("kim-softmax", "random", k, w) for k, w in ((0, 4), (1, 4))]
     )
     table = tables.kim_differences(results)
-    row = table.loc[(f"{tables.TITLES['kim']} − {tables.TITLES['kim-softmax']}", "random frames")]
+    row = table.loc[(f"{papers.TITLES['kim']} − {papers.TITLES['kim-softmax']}", "random frames")]
     assert row["paper"] == "0.48" and row["splits"] == 2
     assert row["ours, bootstrap over subjects"].startswith("10.00 [")
     assert row["ours, corrected t"] == "too few splits" and row["p"] == ""
@@ -294,7 +294,7 @@ def test_occlusion_two_by_two():
 )
 def test_a_run_that_fell_back_is_known(trained, epoch):
     _, result = finished("kim", "random", 0, 1, trained=trained)
-    assert tables.fell_back(result) == epoch
+    assert pooling.fell_back(result) == epoch
 
 
 def test_occlusion_without_a_run_that_fell_back():
@@ -314,7 +314,7 @@ def test_occlusion_without_a_run_that_fell_back():
 
 def test_nearest_pixels_are_kept_beside_the_runs(monkeypatch):
     """Computed once, and read without the images afterwards; another number of folds is another table."""
-    found = tables.nearest_pixels("demo", "demo-ck", 3, draws=30)
+    found = untrained.nearest_pixels("demo", "demo-ck", 3, draws=30)
     assert dict(found["protocol"].value_counts()) == {"random": 30, "sequence": 60, "subject": 60}
     mean = found.groupby("protocol").mean()
     assert mean.loc["random", "accuracy"] > 95 > 35 > mean.loc["sequence", "accuracy"]
@@ -324,16 +324,16 @@ def test_nearest_pixels_are_kept_beside_the_runs(monkeypatch):
     def absent(name, root=None):
         raise DataError("no images here")
 
-    monkeypatch.setattr(tables, "load_faces", absent)
-    pd.testing.assert_frame_equal(tables.nearest_pixels("demo", "demo-ck", 3), found)
-    assert tables.nearest_pixels("demo", "demo-ck", 5) is None
+    monkeypatch.setattr(untrained, "load_faces", absent)
+    pd.testing.assert_frame_equal(untrained.nearest_pixels("demo", "demo-ck", 3), found)
+    assert untrained.nearest_pixels("demo", "demo-ck", 5) is None
 
 
 def test_splits_as_rows():
     run, result = finished("kim", "random", 1, 1, occluded_wrong=2)
     short = replace(run, recipe=replace(run.recipe, epochs=3))
     row, other = tables.by_split({run: result, short: result}).iloc
-    name = tables.TITLES["kim"]
+    name = papers.TITLES["kim"]
     assert (row.network, other.network) == (f"{name}, printed recipe", name)
     assert (row.protocol, row.fold, row.n_test) == ("random", 1, 20)
     assert (row.clean, row.occluded) == pytest.approx((95, 90))

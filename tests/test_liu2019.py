@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import resnet50
 from torchvision.models import vgg16 as torchvision_vgg16
 
-from fercompanion import evaluate, explain, tables
+from fercompanion import evaluate, explain, pooling
 from fercompanion.data import DataError
 from fercompanion.losses import CenterLoss
 from fercompanion.models import build_model, liu2019
@@ -403,7 +403,7 @@ def predictions_of(good, seeds=(0, 1), k=7):
     labels = np.arange(n) % k
     rows = np.where(good[..., None], np.eye(k)[labels], np.eye(k)[(labels + 1) % k]) * 4
     columns = {"index": np.arange(n), "labels": labels, "clean": np.ones(n, bool), "subject": np.full(n, "")}
-    return tables.Tested(**columns, logits={"centre": rows, "tencrop": rows}, results=(Ran(),), seeds=seeds)
+    return pooling.Tested(**columns, logits={"centre": rows, "tencrop": rows}, results=(Ran(),), seeds=seeds)
 
 
 def test_fused_arms_share_seeds_and_weigh_by_validation():
@@ -412,17 +412,17 @@ def test_fused_arms_share_seeds_and_weigh_by_validation():
     first, second = np.concatenate([right, wrong]), np.concatenate([wrong, right])
     valid = {"a": predictions_of(first, (0, 1)), "b": predictions_of(second, (0, 1))}
     test = {"a": predictions_of(second, (0, 1)), "b": predictions_of(first, (0, 1))}
-    on_valid, on_test, weights = tables.fused(valid, test, "a", "b")
+    on_valid, on_test, weights = pooling.fused(valid, test, "a", "b")
     assert weights[0] > 0.5 > weights[1]
     assert on_valid.hits().all() and not on_test.hits().any()
     assert on_test.epochs == "3" and len(on_test.results) == 2
     # of a seed that only one arm has nothing is made
     late = {"a": predictions_of(np.concatenate([wrong, right]), (1, 2)), "b": predictions_of(second, (0, 1))}
-    _, fused, weights = tables.fused(late, late, "a", "b")
+    _, fused, weights = pooling.fused(late, late, "a", "b")
     assert fused.seeds == (1,) and len(weights) == 1
     assert fused.logits["tencrop"].shape == (1, 20, 7)
     assert weights[0] < 0.5 and fused.hits().all()
-    assert tables.fused(valid, {"a": test["a"]}, "a", "b") is None
+    assert pooling.fused(valid, {"a": test["a"]}, "a", "b") is None
 
 
 @pytest.mark.parametrize("name", ["liu_a", "liu_b", "vgg16"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from kernels import OnFiles
 
-from fercompanion import explain, plans, tables
+from fercompanion import explain, plans, pooling, tables, untrained
 from fercompanion.data import FER_CLASSES
 from fercompanion.embed import triplet_distances
 from fercompanion.runs import ROOT, find_all
@@ -51,7 +51,7 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
     for run, result in find_all(plans.wild_runs(wild, plans.FACTORIAL), "paper").items():
         seed0.setdefault(run.recipe.arm, result)
     lkrnet = tables.confusion_mean(
-        tables.by_arm(find_all(plans.wild_runs(wild, ("lkrnet",)), "paper"))["lkrnet"]
+        pooling.by_arm(find_all(plans.wild_runs(wild, ("lkrnet",)), "paper"))["lkrnet"]
     )
     share = lkrnet / lkrnet.sum(1, keepdims=True)
     for true, taken, one_in in (("disgust", "anger", 4), ("sadness", "neutral", 5), ("fear", "sadness", 6)):
@@ -68,23 +68,23 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
         if run.recipe.arm != "alexnet"
     }
     assert 0.45 < violated.pop("dnnrl") < 0.55 and max(violated.values()) < 0.45
-    dnnrl = tables.by_arm(find_all(plans.dnnrl_runs(cpu), "paper-cpu"))
+    dnnrl = pooling.by_arm(find_all(plans.dnnrl_runs(cpu), "paper-cpu"))
     right = {
         arm: t.hits("centre").mean() for arm, t in dnnrl.items()
     }  # by k-NN where no classifier is trained
-    grey = tables.grey_neighbours("paper-cpu", "fer2013")[0].mean()
+    grey = untrained.grey_neighbours("paper-cpu", "fer2013")[0].mean()
     assert right["dnnrl"] < grey < right["dnnrl-unclamped"] < right["tdnn"] < right["dnn"] - 0.1
     own = dnnrl["dnn"].hits("knn").mean()
     for arm in ("dnn", "tdnn-joint", "dnnrl-joint"):
         assert abs(dnnrl[arm].hits("knn").mean() - own) < 0.01 and abs(right[arm] - own) < 0.01
-    liu = tables.by_arm(find_all(plans.liu_runs(cpu), "paper-cpu"))
+    liu = pooling.by_arm(find_all(plans.liu_runs(cpu), "paper-cpu"))
     ratio = {arm: t.results[0].info["embedding"]["ratio"] for arm, t in liu.items()}
     assert ratio["liu-a"] < ratio["liu-a-no-center"]
     accuracy = {arm: [t.hits(view).mean() for view in ("centre", "tencrop")] for arm, t in liu.items()}
     assert accuracy["liu-a"][1] < accuracy["liu-a-no-center"][1]
     assert accuracy["liu-b"][0] < accuracy["liu-b-48"][0] and accuracy["liu-b"][1] > accuracy["liu-b-48"][1]
-    valid = tables.by_arm(find_all(plans.liu_runs(cpu), "paper-cpu"), "valid")
-    both = tables.fused(valid, liu, "liu-a", "liu-b")[1].hits().mean()
+    valid = pooling.by_arm(find_all(plans.liu_runs(cpu), "paper-cpu"), "valid")
+    both = pooling.fused(valid, liu, "liu-a", "liu-b")[1].hits().mean()
     assert abs(both - accuracy["liu-a"][1]) < 0.002 and both < min(
         accuracy[a][1] for a in ("liu-vgg16", "liu-vgg19")
     )

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fercompanion import claims, embed, evaluate, tables, verdicts
+from fercompanion import claims, embed, evaluate, papers, pooling, tables, untrained, verdicts
 from fercompanion.data import FER_CLASSES, DataError
 from fercompanion.recipes import MILD
 from fercompanion.runs import Result, Run
@@ -33,7 +33,7 @@ def arm(hits, seeds=(0,), clean=None, subject=None, sizes=(1,)):
     )
     clean = np.ones(n, bool) if clean is None else clean
     subject = np.arange(n).astype(str) if subject is None else subject
-    return tables.Tested(np.arange(n), labels, clean, subject, {"centre": rows, "tencrop": rows}, ran, seeds)
+    return pooling.Tested(np.arange(n), labels, clean, subject, {"centre": rows, "tencrop": rows}, ran, seeds)
 
 
 def test_the_table_of_accuracies():
@@ -90,7 +90,7 @@ def test_folds_whose_networks_differ_more_than_their_people_tell(wrong, wider):
 def test_seeds_are_paired_by_number():
     right, wrong = np.ones((1, 7), bool), np.zeros((1, 7), bool)
     first, other = arm(np.concatenate([right, wrong]), (0, 1)), arm(np.concatenate([right, wrong]), (1, 2))
-    assert [h.tolist() for h in tables.paired(first, other)] == [wrong.tolist(), right.tolist()]
+    assert [h.tolist() for h in pooling.paired(first, other)] == [wrong.tolist(), right.tolist()]
 
 
 def folded(name, folds, n_folds):
@@ -115,37 +115,37 @@ def folded(name, folds, n_folds):
 def test_folds_are_pooled_in_the_order_of_the_images():
     """Each image keeps its own logits, whichever fold it was tested in."""
     results = folded("vgg19", {0: [1, 4, 6, 7], 1: [0, 2, 3, 5]}, 2)
-    (t,) = tables.by_arm(results).values()
+    (t,) = pooling.by_arm(results).values()
     assert t.hits().all() and t.subject.tolist() == list("01234567")
     assert t.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
-    assert tables.same_folds(results)["vgg19"].index.tolist() == t.index.tolist()
-    assert tables.folds_said({"vgg19": t}) == "2 subject-grouped folds"
+    assert pooling.same_folds(results)["vgg19"].index.tolist() == t.index.tolist()
+    assert pooling.folds_said({"vgg19": t}) == "2 subject-grouped folds"
 
 
 def test_unfinished_folds_are_shown_as_far_as_every_arm_has_them():
     first = folded("vgg19", {0: [1, 4], 1: [0, 2], 2: [3, 5]}, 10)
     other = folded("lkrnet", {1: [0, 2], 0: [1, 4]}, 10)
-    assert not tables.by_arm(first | other) and not tables.same_folds({})
-    both = tables.same_folds(first | other)
+    assert not pooling.by_arm(first | other) and not pooling.same_folds({})
+    both = pooling.same_folds(first | other)
     assert list(both) == ["vgg19", "lkrnet"]
     assert all(t.index.tolist() == [0, 1, 2, 4] for t in both.values())
-    assert tables.folds_said(both) == "2 of 10 subject-grouped folds"
-    assert tables.same_folds(first | other, "vgg19")["vgg19"].index.tolist() == [0, 1, 2, 3, 4, 5]
-    assert tables.same_folds(first, "vgg19", "lkrnet") == {}
+    assert pooling.folds_said(both) == "2 of 10 subject-grouped folds"
+    assert pooling.same_folds(first | other, "vgg19")["vgg19"].index.tolist() == [0, 1, 2, 3, 4, 5]
+    assert pooling.same_folds(first, "vgg19", "lkrnet") == {}
 
 
 def test_two_recipes_of_one_arm_are_no_seeds_of_each_other():
     results = folded("vgg19", {0: [1, 4], 1: [0, 2]}, 2)
     other = {replace(run, recipe=replace(run.recipe, epochs=3), seed=1): r for run, r in results.items()}
     with pytest.raises(DataError, match=r"vgg19: runs by two recipes \(epochs differ\)"):
-        tables.by_arm(results | other)
-    assert tables.TITLES["mine"] == "mine" and tables.TITLES["vgg19"] == "VGG19"
+        pooling.by_arm(results | other)
+    assert papers.TITLES["mine"] == "mine" and papers.TITLES["vgg19"] == "VGG19"
 
 
 def test_k_of_the_grey_values_is_chosen_on_public_test(demo, monkeypatch):
     asked = []
     monkeypatch.setattr(evaluate, "best_k", lambda *a: asked.append(a) or 3)
-    hits, clean, k = tables.grey_neighbours("test", "demo")
+    hits, clean, k = untrained.grey_neighbours("test", "demo")
     valid = demo.where("PublicTest")
     ((bank, bank_labels, queries, labels, _),) = asked
     assert k == 3 and np.array_equal(labels, demo.labels[valid]) and len(bank) == len(demo.where("Training"))

@@ -7,19 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fercompanion import plans, tables
+from fercompanion import plans, pooling, tables
 from fercompanion.data import DataError
 from fercompanion.photo import SHIPPED, load_run
 from fercompanion.plans import PROFILES, small_runs
+from fercompanion.pooling import averaged
 from fercompanion.recipes import MILD
 from fercompanion.runs import ROOT, Result, Run
-from fercompanion.tables import averaged, blank
+from fercompanion.tables import blank
 
 
-def arm(logits, seeds=(0,), index=range(4)) -> tables.Tested:
+def arm(logits, seeds=(0,), index=range(4)) -> pooling.Tested:
     """An arm with logits (S, n, K) under both views."""
     n, views = len(index), {"centre": logits, "tencrop": 2 * logits}
-    return tables.Tested(
+    return pooling.Tested(
         np.array(index), np.zeros(n, int), np.ones(n, bool), np.arange(n), views, (len(seeds),), seeds
     )
 
@@ -82,7 +83,7 @@ def test_runs_with_logits_and_with_classes_are_pooled(apart):
         made.__dict__["predictions"] = arrays
         place = {"seed": k} if apart == "seeds" else {"fold": k, "protocol": "subject", "n_folds": 2}
         results[Run(replace(MILD, name="mild-vgg19"), "demo", **place)] = made
-    (t,) = tables.by_arm(results).values()
+    (t,) = pooling.by_arm(results).values()
     named = np.array([r.classes("centre") for r in results.values()])
     assert not t.logits
     np.testing.assert_array_equal(t.predicted("centre"), named if apart == "seeds" else named.reshape(1, 8))

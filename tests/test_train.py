@@ -24,7 +24,7 @@ from scipy.stats import chisquare
 from torchvision.transforms.functional import ten_crop
 
 from fercompanion import __main__ as command_line
-from fercompanion import augment, runs, tables, train
+from fercompanion import augment, pooling, runs, train
 from fercompanion.data import DataError, load_faces
 from fercompanion.evaluate import distances
 from fercompanion.losses import TrainingLoss
@@ -731,7 +731,7 @@ def test_logits_of_public_test_are_kept_where_an_ensemble_chooses_its_weight(fac
         run = Run(recipe, "demo")
         arrays = train_run(run, "test", machine=FLOAT32).predictions
         kept = {k.removeprefix("valid_") for k in arrays if "logits" in k or "predicted" in k if k[0] == "v"}
-        tested = partial(tables.by_arm, {run: find(run, "test")}, "valid")
+        tested = partial(pooling.by_arm, {run: find(run, "test")}, "valid")
         if base == "long":  # averaged with other papers' networks, not fused with model B
             assert kept == {"predicted_tencrop"} and "test_logits_tencrop" in arrays
         elif paper == "liu":

@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import save
 
 from fercompanion import evaluate
+from fercompanion.papers import TITLES
 from fercompanion.photo import SHIPPED, load_run
 from fercompanion.runs import ROOT, Result
-from fercompanion.tables import TITLES
 
 LARGEST = 8e6
 CARD = """\

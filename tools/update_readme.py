@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fercompanion import claims, plans, runs, siblings, tables, verdicts
+from fercompanion import claims, plans, pooling, runs, siblings, tables, untrained, verdicts
 from fercompanion.data import FER_CLASSES
 from fercompanion.doctor import EXPECTED_COUNTS
-from fercompanion.papers import ACCURACIES, published_accuracies, published_recalls
-from fercompanion.tables import TITLES, Tested
+from fercompanion.papers import ACCURACIES, TITLES, published_accuracies, published_recalls
+from fercompanion.pooling import Tested
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 PROFILE = plans.profile("paper")
@@ -25,7 +25,7 @@ FEW_WRONG = (
     "(where fewer than five people have a frame wrong Clopper and Pearson's instead, for as many independent frames as "
     "these are worth, and where nobody has for one frame a person)"
 )
-"""How `tables.estimate_of` makes the intervals of frames, after "from a bootstrap over people"."""
+"""How `pooling.estimate_of` makes the intervals of frames, after "from a bootstrap over people"."""
 
 
 @cache
@@ -54,8 +54,8 @@ def lkrnet_line(plan: plans.Profile) -> str:
     """What LKRNet adds to VGG19 on FER2013, and on new people of CK+."""
     gain, ours, found, outside = claims.printed("wild", "lkrnet", "vgg19"), [], [], []
     for part in (plans.wild_runs, plans.long_runs, plans.strong_runs):
-        tested = tables.by_arm(runs.find_all(part(plan), plan.name))
-        if not tables.lacking(tested, *plans.LONG_ARMS):
+        tested = pooling.by_arm(runs.find_all(part(plan), plan.name))
+        if not pooling.lacking(tested, *plans.LONG_ARMS):
             e = claims.compare("wild", tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
             found.append(f"that it is larger {e.verdict}" if e.verdict != verdicts.OPEN else e.verdict)
             ours.append(
@@ -77,23 +77,23 @@ def lkrnet_line(plan: plans.Profile) -> str:
 
 def lab(plan: plans.Profile) -> str:
     """A sentence on what LKRNet adds to VGG19 on new people of CK+."""
-    tested = tables.same_folds(runs.find_all(plans.lab_runs(plan, ("subject",)), plan.name))
-    if tables.lacking(tested, *plans.LONG_ARMS):
+    tested = pooling.same_folds(runs.find_all(plans.lab_runs(plan, ("subject",)), plan.name))
+    if pooling.lacking(tested, *plans.LONG_ARMS):
         return ""
     gain, t = claims.printed("lab", "lkrnet", "vgg19"), tested["lkrnet"]
     e = claims.compare("lab", tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
     return (
         f" On CK+ it prints {gain:+.2f}, under a protocol it does not name; on new people, by our recipe, the two differ by "
-        f"{signed(str(e.ours))} ({t.epochs} epochs, {tables.folds_run(t)} folds, n = {len(t.labels)})."
+        f"{signed(str(e.ours))} ({t.epochs} epochs, {pooling.folds_run(t)} folds, n = {len(t.labels)})."
     )
 
 
 def literal_lab(plan: plans.Profile) -> str:
     """A sentence on how far the printed recipe gets on CK+."""
-    tested = tables.same_folds(runs.find_all(plans.literal_lab_runs(plan), plan.name))
+    tested = pooling.same_folds(runs.find_all(plans.literal_lab_runs(plan), plan.name))
     if not tested:
         return ""
-    each = [f"{TITLES[arm]} to {tables.mean_accuracy(t.hits(), t.subject)} %" for arm, t in tested.items()]
+    each = [f"{TITLES[arm]} to {pooling.mean_accuracy(t.hits(), t.subject)} %" for arm, t in tested.items()]
     t = next(iter(tested.values()))
     trials = map(runs.read, (runs.results_folder("trials") / "decay-5").glob("**/run.json"))
     more = [
@@ -105,15 +105,15 @@ def literal_lab(plan: plans.Profile) -> str:
         and trial.info["metrics"]["test_tencrop"] > r.info["metrics"]["test_tencrop"]
     ]
     another = " ([another one](results/README.md) learns more)" * bool(more)
-    return f" The printed recipe for CK+, by our reading of it{another}, gets {listed(each)}; {tables.folds_run(t)} folds, n = {len(t.labels)}."
+    return f" The printed recipe for CK+, by our reading of it{another}, gets {listed(each)}; {pooling.folds_run(t)} folds, n = {len(t.labels)}."
 
 
 def dnnrl_line(plan: plans.Profile) -> str:
     """DNNRL's loss alone, and beside cross-entropy."""
     plan = plans.shown(plan, plans.dnnrl_runs)
-    tested = tables.by_arm(runs.find_all(plans.dnnrl_runs(plan), plan.name))
-    floor = tables.grey_neighbours(plan.name, plan.wild)
-    if floor is None or tables.lacking(tested, "dnnrl-joint", "tdnn-joint", "dnnrl"):
+    tested = pooling.by_arm(runs.find_all(plans.dnnrl_runs(plan), plan.name))
+    floor = untrained.grey_neighbours(plan.name, plan.wild)
+    if floor is None or pooling.lacking(tested, "dnnrl-joint", "tdnn-joint", "dnnrl"):
         return ""
     gain = claims.printed("dnnrl", "dnnrl", "tdnn")
     e = claims.compare("dnnrl", tested, ("dnnrl-joint", "knn"), ("tdnn-joint", "knn"), gain, True)
@@ -143,11 +143,11 @@ def kim_line(plan: plans.Profile) -> str:
     """Random frames, pixels, and new people; and what training on occluded faces gains."""
     plan = plans.shown(plan, plans.kim_runs)
     found = claims.proposed(claims.read(plan), "random", "subject")
-    null = tables.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds)
+    null = untrained.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds)
     if null is None or not {"random", "subject"} <= set(found):
         return ""
     at_random, unseen = (
-        tables.mean_accuracy(found[p].hits("centre"), found[p].subject) for p in ("random", "subject")
+        pooling.mean_accuracy(found[p].hits("centre"), found[p].subject) for p in ("random", "subject")
     )
     value = max(published_accuracies("Kim2022", "Table 2", "random").values())
     pixels = null.loc[null["protocol"] == "random", "accuracy"].mean()
@@ -219,7 +219,7 @@ def wild_block(plan: plans.Profile) -> str:
     }
     blocks, shown = [], set()
     for held in plans.held(plan):
-        groups = [tables.by_arm(runs.find_all(part(held), held.name)) for part in parts]
+        groups = [pooling.by_arm(runs.find_all(part(held), held.name)) for part in parts]
         rows = [
             row
             for group, suffix in zip(groups, parts.values(), strict=True)
@@ -266,7 +266,7 @@ def last_epochs(groups: list[dict[str, Tested]]) -> str:
     """LKRNet minus VGG19 where no epoch is chosen, which is luck."""
     ends, each = [(a, "last_epoch") for a in ("lkrnet", "vgg19")], []
     for tested in groups:
-        if not tables.lacking(tested, *plans.LONG_ARMS):
+        if not pooling.lacking(tested, *plans.LONG_ARMS):
             gain = claims.printed("wild", "lkrnet", "vgg19")
             ours = signed(str(claims.compare("wild", tested, *ends, gain, True).ours))
             each.append(f"{ours} ({tested['lkrnet'].epochs} epochs)")
@@ -342,10 +342,10 @@ def lab_block(plan: plans.Profile) -> str:
     blocks = []
     for held in plans.held(plan):
         found = {
-            p: tables.same_folds(runs.find_all(plans.lab_runs(held, (p,)), held.name))
+            p: pooling.same_folds(runs.find_all(plans.lab_runs(held, (p,)), held.name))
             for p in ("subject", "frame")
         }
-        literal = tables.same_folds(runs.find_all(plans.literal_lab_runs(held), held.name))
+        literal = pooling.same_folds(runs.find_all(plans.literal_lab_runs(held), held.name))
         last = held is plans.held(plan)[-1]
         arms = [a for a in plans.FACTORIAL if last or any(a in t for t in found.values())]
         rows = lab_rows(found, arms)
@@ -360,7 +360,7 @@ def lab_block(plan: plans.Profile) -> str:
             for arm, t in literal.items()
         ]
         below = f"TenCrop, last epoch; 95 % intervals from a bootstrap over people {FEW_WRONG}"
-        if any(len(t.folds) >= tables.FEWEST for t in found["subject"].values()):
+        if any(len(t.folds) >= pooling.FEWEST for t in found["subject"].values()):
             below += "; of the differences from a t-test over folds that allows for their overlap, where that is wider"
         below += f". {held.notes['lab']}"
         below += f" Right of the training images by the printed recipe: {listed(learnt)}." if learnt else ""
@@ -376,13 +376,13 @@ def lab_rows(found: dict[str, dict[str, Tested]], arms: list[str], suffix: str =
     rows, gains = [], tables.differences(found["subject"], "CK+", clusters=True)
     for arm in arms:
         own, name = [found[p].get(arm) for p in found], f"{TITLES[arm]} − {TITLES['vgg19']}"
-        cells = [tables.mean_accuracy(t.hits(), t.subject) if t else tables.NOT_RUN for t in own]
+        cells = [pooling.mean_accuracy(t.hits(), t.subject) if t else tables.NOT_RUN for t in own]
         paper, cells = implied.get(TITLES[arm]), [*cells, "", ""]
         if name in gains.index and paper:
             table2 = paper - implied[TITLES["vgg19"]]
             cells[2:] = [f"{gains['paper'][name]:+.2f} / {table2:+.1f}", signed(gains["ours"][name])]
         t = next((t for t in own if t), None)
-        size = [f"{len(t.labels):,}", f"{t.epochs}, {tables.folds_run(t)}"] if t else ["", ""]
+        size = [f"{len(t.labels):,}", f"{t.epochs}, {pooling.folds_run(t)}"] if t else ["", ""]
         rows.append([TITLES[arm] + suffix, f"{paper:.1f}" if paper else "–", *cells, *size])
     return rows
 
@@ -393,11 +393,11 @@ WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies 
 def dnnrl_block(plan: plans.Profile) -> str:
     """DNNRL's Table 2, with the floor of grey values and the softmax network's own features under k-NN."""
     plan = plans.shown(plan, plans.dnnrl_runs)
-    tested = tables.by_arm(runs.find_all(plans.dnnrl_runs(plan), plan.name))
+    tested = pooling.by_arm(runs.find_all(plans.dnnrl_runs(plan), plan.name))
     printed, rows = published_accuracies("DNNRL", "Table 2"), []
-    if floor := tables.grey_neighbours(plan.name, plan.wild):
+    if floor := untrained.grey_neighbours(plan.name, plan.wild):
         hits, clean, k = floor
-        own = [tables.mean_accuracy(hits), "", tables.mean_accuracy(hits[:, clean])]
+        own = [pooling.mean_accuracy(hits), "", pooling.mean_accuracy(hits[:, clean])]
         rows.append([f"grey values (k-NN, k = {k})", "–", *own, f"{hits.size:,}", "0"])
     named = {arm: method for method, arm in ACCURACIES["DNNRL"].items()}
     for arm in siblings.ARMS["dnnrl"]:
@@ -422,8 +422,8 @@ def liu_block(plan: plans.Profile) -> str:
     """Liu et al.'s Table 1: the VGGs, A, B, and A + B, which alone is printed."""
     plan = plans.shown(plan, plans.liu_runs)
     found = runs.find_all(plans.liu_runs(plan), plan.name)
-    tested, printed = tables.by_arm(found), published_accuracies("Liu2019", "Table 1", "PrivateTest")
-    if both := tables.fused(tables.by_arm(found, "valid"), tested, "liu-a", "liu-b"):
+    tested, printed = pooling.by_arm(found), published_accuracies("Liu2019", "Table 1", "PrivateTest")
+    if both := pooling.fused(pooling.by_arm(found, "valid"), tested, "liu-a", "liu-b"):
         tested["liu-ensemble"] = both[1]
     rows = []
     for method, arm in [*ACCURACIES["Liu2019"].items(), ("Improved model", "liu-ensemble")]:
@@ -438,7 +438,7 @@ def liu_block(plan: plans.Profile) -> str:
 def kim_block(plan: plans.Profile) -> str:
     """Kim et al.'s Table 2 under each protocol, and what no training reaches."""
     plan = plans.shown(plan, plans.kim_runs)
-    null, rows = tables.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds), []
+    null, rows = untrained.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds), []
     for kim_runs, suffix in ((plans.kim_runs(plan), ""), (plans.kim_printed_runs(plan), tables.PRINTED)):
         for protocol, title in tables.PROTOCOL_TITLES.items():
             if not suffix and null is not None:
@@ -446,7 +446,7 @@ def kim_block(plan: plans.Profile) -> str:
                 own = [f"{a.mean():.2f}", "", f"{len(a):,}", "", "0"]
                 rows.append([f"nearest pixels, untrained, {title}", "–", *own])
             found = runs.find_all([run for run in kim_runs if run.protocol == protocol], plan.name)
-            tested = tables.by_arm(found, partial=True)
+            tested = pooling.by_arm(found, partial=True)
             printed = published_accuracies("Kim2022", "Table 2", protocol)
             for method, arm in ACCURACIES["Kim2022"].items():
                 if suffix and arm not in tested:
@@ -468,7 +468,7 @@ def split_cells(t: Tested | None) -> list[str]:
     """Accuracy by view over people, number of splits, test frames of each, epochs."""
     if t is None:
         return [tables.NOT_RUN, "", "", "", ""]
-    cells = [tables.mean_accuracy(t.hits(view), t.subject) for view in ("centre", "tencrop")]
+    cells = [pooling.mean_accuracy(t.hits(view), t.subject) for view in ("centre", "tencrop")]
     return [*cells, str(len(set(t.folds))), joined(r.info["n"]["test"] for r in t.results), t.epochs]
 
 
@@ -477,13 +477,13 @@ def measured(t: Tested | None, other: str | None = "tencrop", view: str = "centr
     if t is None:
         return [tables.NOT_RUN, "", "", "", ""]
     clean = "tencrop" if t.results[0].info["recipe"]["paper"] == "liu" else view
-    cells = [tables.mean_accuracy(t.hits(view)), tables.mean_accuracy(t.hits(other)) if other else ""]
-    return [*cells, tables.mean_accuracy(t.hits(clean)[:, t.clean]), f"{len(t.labels):,}", t.epochs]
+    cells = [pooling.mean_accuracy(t.hits(view)), pooling.mean_accuracy(t.hits(other)) if other else ""]
+    return [*cells, pooling.mean_accuracy(t.hits(clean)[:, t.clean]), f"{len(t.labels):,}", t.epochs]
 
 
 def accuracies(t: Tested) -> list[str]:
     """Centre crop, TenCrop, TenCrop without copies."""
-    return [tables.mean_accuracy(h) for h in (t.hits("centre"), t.hits(), t.hits()[:, t.clean])]
+    return [pooling.mean_accuracy(h) for h in (t.hits("centre"), t.hits(), t.hits()[:, t.clean])]
 
 
 def joined(numbers: Iterable[int]) -> str:

@@ -28,6 +28,53 @@ ACCURACIES = {
 """The siblings' methods that this project trains, and the name of the arm; Liu et al. print their ensemble alone."""
 
 
+class Titles(dict):
+    """Arm -> its name in tables and figures; arms of one's own have their own."""
+
+    def __missing__(self, arm: str) -> str:
+        return arm
+
+
+TITLES = Titles(
+    {
+        "vgg19": "VGG19",
+        "baseline1": "Baseline 1",
+        "baseline2": "Baseline 2",
+        "lkrnet": "LKRNet",
+        "lkrnet-lambda0": "LKRNet, λ = 0",
+        "lkrnet-lambda0.1": "LKRNet, λ = 0.1",
+        "lkrnet-lambda0.4": "LKRNet, λ = 0.4",
+        "lkrnet-shuffled-mask": "LKRNet, shuffled masks",
+        "lkrnet-mean-mask": "LKRNet, mean mask",
+        "alexnet": "AlexNet",
+        "dnn": "DNN",
+        "tdnn": "T-DNN",
+        "dnnrl": "DNNRL",
+        "dnnrl-unclamped": "DNNRL, unclamped",
+        "tdnn-joint": "T-DNN with softmax",
+        "dnnrl-joint": "DNNRL with softmax",
+        "liu-a": "Model A",
+        "liu-a-no-center": "A, no center loss",
+        "liu-a-relu": "A, ReLU",
+        "liu-a-no-augmentation": "A, crops alone",
+        "liu-b": "Model B, SRGAN",
+        "liu-b-bicubic": "Model B, bicubic",
+        "liu-b-48": "Model B, 48 pixels",
+        "liu-ensemble": "A + B",
+        "liu-vgg16": "VGG16",
+        "liu-vgg19": "VGG19 (Liu et al.)",
+        "liu-a-no-center-relu": "A, no center loss, ReLU",
+        "liu-a-no-center-no-augmentation": "A, no center loss, crops alone",
+        "liu-a-relu-no-augmentation": "A, ReLU, crops alone",
+        "liu-a-no-center-relu-no-augmentation": "A, none of the three",
+        "kim": "STN + ResNet-10, triplet",
+        "kim-softmax": "STN + ResNet-10, softmax",
+        "kim-resnet18": "STN + ResNet-18, softmax",
+        "kim-no-occlusion": "STN + ResNet-10, triplet, trained clean",
+    }
+)
+
+
 def published_accuracies(paper: str, item: str, protocol: str = "") -> dict[str, float]:
     """Overall accuracies in per cent of one table: method as printed -> value.
 

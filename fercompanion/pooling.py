@@ -1,0 +1,384 @@
+"""An arm's predictions, its seeds and folds together: accuracies, and what two arms differ by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from . import evaluate
+from .data import DataError
+from .papers import TITLES
+from .plans import FACTORIAL
+from .runs import Result, Run, anew
+from .siblings import MODEL_A, with_and_without
+
+VIEWS = ("centre", "tencrop", "knn", "occluded", "last_epoch")
+"""How faces are looked at: the middle, ten crops, by k-NN on the middle, with a black rectangle in it, by the last epoch."""
+
+FEWEST = 5
+"""Runs, or splits, from which on their own scatter is trusted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """Test predictions of one arm: all its seeds, and folds pooled (of random splits an image may be in several).
+
+    Attributes
+    ----------
+    index : int (n,), rows of the data set, ascending.
+    labels, clean, subject : (n,).
+    logits : view ("centre", "tencrop", and where recorded "knn", "occluded") -> float (S, n, K), where they were kept.
+    results : the runs, fold after fold within a seed.
+    seeds : the seeds, in the order of the first axis of `logits`.
+    classes : view -> int (S, n), the classes that were named, where the logits were not kept.
+    """
+
+    index: np.ndarray
+    labels: np.ndarray
+    clean: np.ndarray
+    subject: np.ndarray
+    logits: dict[str, np.ndarray]
+    results: tuple[Result, ...]
+    seeds: tuple[int, ...]
+    classes: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def predicted(self, crops: str = "tencrop") -> np.ndarray:
+        """int (S, n), the class with the largest logit."""
+        return self.logits[crops].argmax(-1) if crops in self.logits else self.classes[crops]
+
+    def hits(self, crops: str = "tencrop") -> np.ndarray:
+        """bool (S, n)."""
+        return self.predicted(crops) == self.labels
+
+    @property
+    def folds(self) -> list[int]:
+        """The fold, or random split, of each run."""
+        return [r.info["fold"] for r in self.results]
+
+    @property
+    def epochs(self) -> str:
+        """Number of epochs trained, for the tables."""
+        return "/".join(str(e) for e in sorted({r.info["epochs"] for r in self.results}))
+
+
+def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False) -> dict[str, Tested]:
+    """Group finished runs of one data set and protocol by arm; folds of a seed are pooled.
+
+    An arm with a fold missing in a seed loses that seed, unless `partial` says to take the folds that are there: then
+    of several seeds those that have the same folds as the seed with most.
+
+    Raises
+    ------
+    DataError
+        The runs were made on different copies of the data set, or those of an arm by different recipes.
+    """
+    copies = {result.info["data_sha256"] for result in results.values()}
+    if len(copies) > 1:
+        raise DataError(
+            f"runs on {len(copies)} copies of the data ({', '.join(sorted(c[:12] for c in copies))}) cannot be "
+            f"compared; {anew('those of one copy')}"
+        )
+    groups: dict[str, dict[int, list]] = {}
+    recipes = {}
+    for run, result in results.items():
+        if (first := recipes.setdefault(run.recipe.arm, run.recipe)) != run.recipe:
+            other = [k for k, v in asdict(first).items() if getattr(run.recipe, k) != v]
+            raise DataError(
+                f"{run.recipe.arm}: runs by two recipes ({', '.join(other)} differ) are no seeds of each other; take them "
+                "one by one"
+            )
+        groups.setdefault(run.recipe.arm, {}).setdefault(run.seed, []).append((run, result))
+    tested = {}
+    for arm, seeds in groups.items():
+        folds = {seed: {run.fold for run, _ in own} for seed, own in seeds.items()}
+        most = max(folds.values(), key=len)
+        whole = {
+            seed: [result for _, result in own]
+            for seed, own in sorted(seeds.items())
+            if (folds[seed] == most if partial else len(own) == own[0][0].n_folds)
+        }
+        if whole:
+            tested[arm] = _pool(whole, part)
+    return tested
+
+
+def same_folds(results: dict[Run, Result], *arms: str) -> dict[str, Tested]:
+    """`by_arm` of these arms, or of all that were run, on the folds that each of them has: as far as they were run."""
+    arms = arms or tuple(dict.fromkeys(run.recipe.arm for run in results))
+    each = [{(run.seed, run.fold) for run in results if run.recipe.arm == a} for a in arms]
+    both = set.intersection(*each) if each else set()
+    own = {x: r for x, r in results.items() if x.recipe.arm in arms and (x.seed, x.fold) in both}
+    return by_arm(own, partial=True)
+
+
+def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
+    results = [r for fold in seeds.values() for r in fold]
+    orders, columns = [], {}
+    for own in seeds.values():
+        found = {
+            k: np.concatenate([r.predictions[f"{part}_{k}"] for r in own])
+            for k in ("index", "labels", "clean", "subject")
+        }
+        orders.append(np.argsort(found["index"], kind="stable"))
+        columns = {k: v[orders[-1]] for k, v in found.items()}
+
+    def pooled(of: Callable[[Result], np.ndarray]) -> np.ndarray:
+        return np.stack(
+            [
+                np.concatenate([of(r) for r in own])[order]
+                for own, order in zip(seeds.values(), orders, strict=True)
+            ]
+        )
+
+    logits, classes = {}, {}
+    for view in VIEWS:
+        name = f"{part}_logits_{view}"
+        if all(name in r.predictions for r in results):
+            logits[view] = pooled(lambda r, name=name: r.predictions[name])
+        elif all(
+            name in r.predictions or name.replace("logits", "predicted") in r.predictions for r in results
+        ):
+            classes[view] = pooled(lambda r, view=view: r.classes(view, part))
+    return Tested(**columns, logits=logits, results=tuple(results), seeds=tuple(seeds), classes=classes)
+
+
+def fell_back(result: Result, points: float = 3.0) -> int | None:
+    """The epoch in which a run lost what it had learnt, None if it did not.
+
+    Its training accuracy fell by more than so many points below its best and did not come back; sound runs end within two.
+    Where the last epoch counts, such a run tells of the optimiser and not of the method.
+    """
+    accuracy = result.history["train_accuracy"]
+    low = accuracy < np.maximum.accumulate(accuracy) - points
+    if not low[-1]:
+        return None
+    return int(result.history["epoch"][np.flatnonzero(~low)[-1] + 1])
+
+
+def sound(results: dict[Run, Result], *arms: str) -> dict[Run, Result]:
+    """The runs without the folds on which one of these arms fell back, in whatever seed: seeds keep the same images."""
+    lost = {run.fold for run, r in results.items() if run.recipe.arm in arms and fell_back(r) is not None}
+    return {run: r for run, r in results.items() if run.fold not in lost}
+
+
+def paired(first: Tested, *others: Tested, crops: str | Sequence[str] = "tencrop") -> list[np.ndarray]:
+    """Hits bool (S, n) of several arms on the same images and the seeds that all of them have.
+
+    Parameters
+    ----------
+    crops : the view, or one for each arm.
+
+    Raises
+    ------
+    DataError
+        The arms were tested on different images, or have no seed in common.
+    """
+    arms = (first, *others)
+    crops = [crops] * len(arms) if isinstance(crops, str) else crops
+    seeds = _seeds_of_all(arms, "paired")
+    _same_images(arms, "paired")
+    return [t.hits(c)[[t.seeds.index(seed) for seed in seeds]] for t, c in zip(arms, crops, strict=True)]
+
+
+def common_seeds(*tested: Tested) -> tuple[int, ...]:
+    """The seeds that all of these arms have."""
+    return tuple(s for s in tested[0].seeds if all(s in t.seeds for t in tested))
+
+
+def lacking(tested: dict[str, Tested], *arms: str) -> list[str]:
+    """Those of the arms that were not run; all of them, if what was run has no seed in common."""
+    absent = [a for a in arms if a not in tested]
+    return absent or (list(arms) if not common_seeds(*(tested[a] for a in arms)) else [])
+
+
+def _seeds_of_all(tested: Sequence[Tested], done: str) -> tuple[int, ...]:
+    if not (seeds := common_seeds(*tested)):
+        raise DataError(f"these arms have no seed in common and cannot be {done}")
+    return seeds
+
+
+def _same_images(tested: Sequence[Tested], done: str) -> None:
+    """Raise DataError unless all arms were tested on the same images in the same order, as far as labels tell."""
+    for name in ("index", "labels"):
+        if not all(np.array_equal(getattr(t, name), getattr(tested[0], name)) for t in tested):
+            raise DataError(f"these arms were tested on different images and cannot be {done}")
+
+
+def fused(
+    valid: dict[str, Tested], test: dict[str, Tested], first: str, second: str
+) -> tuple[Tested, Tested, list[float]] | None:
+    """Two arms as one network, as Liu et al. fuse A and B: a weighted mean of the softmaxes.
+
+    Parameters
+    ----------
+    valid, test : `by_arm` of the same runs, for the images that choose the weight and for those that do not.
+    first, second : two arms.
+
+    Returns
+    -------
+    The pair on `valid` and on `test`, and for each seed that both have the weight of `first` that is best on `valid`
+    (TenCrop); None if an arm is missing, or they have no seed in common.
+    """
+    if any(lacking(t, first, second) for t in (valid, test)):
+        return None
+    for part in (valid, test):
+        _same_images((part[first], part[second]), "fused")
+    seeds = common_seeds(valid[first], valid[second])
+    rows = [[valid[a].seeds.index(s) for s in seeds] for a in (first, second)]
+    chosen = zip(
+        *(valid[a].logits["tencrop"][r] for a, r in zip((first, second), rows, strict=True)), strict=True
+    )
+    weights = [evaluate.ensemble_weight(x, y, valid[first].labels) for x, y in chosen]
+    pair = []
+    for part in (valid, test):
+        logits = {
+            view: np.stack(
+                [
+                    evaluate.ensemble((part[first].logits[view][i], part[second].logits[view][j]), (w, 1 - w))
+                    for i, j, w in zip(*rows, weights, strict=True)
+                ]
+            )
+            for view in ("centre", "tencrop")
+            if view in part[first].logits
+        }
+        results = part[first].results + part[second].results
+        pair.append(replace(part[first], logits=logits, classes={}, results=results, seeds=seeds))
+    return *pair, weights
+
+
+def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
+    """Several arms as one network: the mean of their softmaxes, each with the same weight, so that nothing is chosen.
+
+    Seeds are those that all arms have, and views those of which all kept their logits.
+
+    Raises
+    ------
+    DataError
+        The arms were tested on different images, have no seed in common, or one kept no logits.
+    """
+    own = [tested[a] for a in arms]
+    _same_images(own, "averaged")
+    if lacking := [a for a in arms if "tencrop" not in tested[a].logits]:
+        raise DataError(
+            f"of {', '.join(lacking)} classes alone are archived, no logits: they cannot be averaged"
+        )
+    seeds = _seeds_of_all(own, "averaged")
+    logits = {
+        view: evaluate.ensemble(
+            [t.logits[view][[t.seeds.index(s) for s in seeds]] for t in own], [1 / len(own)] * len(own)
+        )
+        for view in VIEWS
+        if all(view in t.logits for t in own)
+    }
+    return replace(own[0], logits=logits, classes={}, results=sum((t.results for t in own), ()), seeds=seeds)
+
+
+def estimate_of(hits: np.ndarray, clusters: np.ndarray | None = None) -> evaluate.Estimate:
+    """Accuracy in per cent with its interval, mean over the seeds of hits, bool (S, n).
+
+    Wilson's interval for one seed; a bootstrap over images and seeds for several, over clusters if given.  From fewer than
+    five clusters with an error, or with a hit, it has too little to draw: then Clopper and Pearson's for as many images as
+    they are worth, and where all or none are right for as many as clusters.
+    """
+    if not hits.size:
+        return evaluate.accuracy(hits.ravel())
+    if clusters is not None:
+        wrong, right = (len(np.unique(clusters[some])) for some in (~hits.all(0), hits.any(0)))
+        if min(wrong, right) < 5:
+            worth = evaluate.effective_images(hits, clusters)
+            return evaluate.exact_accuracy(worth * hits.mean(), worth)
+        return evaluate.clustered_accuracy(hits, clusters)
+    if len(hits) == 1:
+        return evaluate.accuracy(hits[0])
+    return evaluate.clustered_accuracy(hits)
+
+
+def mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> str:
+    """`estimate_of` as text: 65.76 [64.19, 67.29]."""
+    return str(estimate_of(hits, clusters))
+
+
+def split_accuracies(t: Tested, crops: str = "centre") -> np.ndarray:
+    """Accuracy in per cent, one a split, ascending: the mean over its seeds, which are no further splits."""
+    values = pd.Series([r.info["metrics"][f"test_{crops}"] for r in t.results])
+    return values.groupby(t.folds).mean().to_numpy()
+
+
+def over_folds(first: Tested, other: Tested, crops: str) -> evaluate.Corrected | None:
+    """One arm minus another in points by the corrected resampled t over folds or splits; None for less than `FEWEST`."""
+    if len(set(first.folds)) < FEWEST:
+        return None
+    each, n = split_accuracies(first, crops) - split_accuracies(other, crops), first.results[0].info["n"]
+    return evaluate.corrected_t(each, n["train"], n["test"])
+
+
+def lab_difference(first: Tested, other: Tested, crops: str = "tencrop") -> evaluate.Estimate:
+    """One arm minus another on people of the lab, in points: by a bootstrap over them, or by `over_folds` if that is wider.
+
+    The bootstrap knows the people alone; every fold has networks of its own, and their luck differs more.
+    """
+    people = evaluate.clustered_difference(*paired(first, other, crops=crops), first.subject)
+    t = over_folds(first, other, crops)
+    return t.difference if t and wider(t.difference, people) else people
+
+
+def wider(first: evaluate.Estimate, other: evaluate.Estimate) -> bool:
+    """Whether the first's interval is; not where it has none."""
+    return first.high - first.low > other.high - other.low
+
+
+def both_and_single(tested: dict[str, Tested]) -> tuple[np.ndarray, np.ndarray]:
+    """Hits int (S, n) of LKRNet and VGG19 together, and of the two baselines (TenCrop).
+
+    Their difference is what key regions and triplet loss gain together beyond the sum of either alone.
+    """
+    vgg19, baseline1, baseline2, lkrnet = (h.astype(int) for h in paired(*(tested[a] for a in FACTORIAL)))
+    return lkrnet + vgg19, baseline1 + baseline2
+
+
+def interaction(tested: dict[str, Tested]) -> evaluate.Estimate | None:
+    """The interaction of the 2 x 2 factorial in points, see `both_and_single`; None if an arm is missing."""
+    if lacking(tested, *FACTORIAL):
+        return None
+    return evaluate.clustered_difference(*both_and_single(tested))
+
+
+def model_a_hits(tested: dict[str, Tested]) -> dict[str, np.ndarray]:
+    """Arm -> hits bool (S, n) of Liu et al.'s eight model A, on the seeds that all have (TenCrop); empty if one is missing."""
+    if lacking(tested, *MODEL_A):
+        return {}
+    return dict(zip(MODEL_A, paired(*(tested[a] for a in MODEL_A)), strict=True))
+
+
+def main_effect(hits: dict[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray]:
+    """The four of `model_a_hits` that have an ingredient beside the four that lack it, alike in the other two.
+
+    Returns
+    -------
+    with it, without it : bool (S, 4 n), one pair of arms after another; each image stands there four times.
+    """
+    pairs = with_and_without(part).values()
+    return np.concatenate([hits[a] for a, _ in pairs], 1), np.concatenate([hits[b] for _, b in pairs], 1)
+
+
+def seeds_said(tested: dict[str, Tested]) -> str:
+    """Over how many seeds these arms are averaged, for the note of a figure."""
+    counts = {TITLES[arm]: len(t.seeds) for arm, t in tested.items()}
+    if len(set(counts.values())) > 1:
+        return f"mean over seeds ({', '.join(f'{title}: {n}' for title, n in counts.items())})"
+    n = max(counts.values(), default=0)
+    return "one seed" if n == 1 else f"mean of {n} seeds"
+
+
+def folds_said(tested: dict[str, Tested]) -> str:
+    """On how many folds these arms were tested: "3 of 10 subject-grouped folds"."""
+    return f"{folds_run(next(iter(tested.values())))} subject-grouped folds"
+
+
+def folds_run(t: Tested) -> str:
+    """How many folds an arm was tested on: "5", or "3 of 10" while others lack."""
+    own, n = len(set(t.folds)), t.results[0].info["n_folds"]
+    return f"{own}" if own == n else f"{own} of {n}"

@@ -1,0 +1,90 @@
+"""What needs no training: nearest neighbours among the pixels themselves, under each paper's protocol."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from . import evaluate, protocols
+from .data import DataError, clean_mask, load_faces
+from .runs import kept_arrays, results_folder, whole_or_told
+from .whole import kept_if_possible, whole
+
+
+def grey_neighbours(
+    profile: str, dataset: str, root: str | None = None
+) -> tuple[np.ndarray, np.ndarray, int] | None:
+    """k-NN on the grey values themselves, k chosen on PublicTest: the floor of DNNRL's Table 2.
+
+    Kept as ``grey-neighbours.npz`` beside the data set's runs, so that it can be printed without the images.
+
+    Returns
+    -------
+    hits, clean, k or None
+        bool (1, n) hits on PrivateTest, bool (n,) whether an image has no exact copy in Training, and k.  None where
+        they were not kept and the data set is not on this machine.
+    """
+
+    def made() -> dict[str, np.ndarray] | None:
+        try:
+            faces = load_faces(dataset, root)
+        except DataError:
+            return None
+        rows = [faces.where(split) for split in ("Training", "PublicTest", "PrivateTest")]
+        grey = [faces.images[r].reshape(len(r), -1).astype(np.float32) for r in rows]
+        labels, classes = [faces.labels[r] for r in rows], len(faces.classes)
+        k = evaluate.best_k(grey[0], labels[0], grey[1], labels[1], classes)
+        predicted = evaluate.neighbour_logits(grey[0], labels[0], grey[2], k, classes).argmax(1)
+        return {"hits": predicted == labels[2], "clean": clean_mask(faces)[rows[2]], "k": np.array(k)}
+
+    kept = kept_arrays(results_folder(profile) / dataset / "grey-neighbours.npz", made)
+    return None if kept is None else (kept["hits"][None], kept["clean"], int(kept["k"]))
+
+
+def nearest_pixels(
+    profile: str, dataset: str, n_folds: int, root: str | None = None, draws: int = 1000
+) -> pd.DataFrame | None:
+    """Accuracy of the nearest training image under Kim et al.'s three protocols, a row a split: the null model.
+
+    Kept as ``nearest-pixels.csv`` beside the data set's runs, so that it can be drawn without the images.
+
+    Parameters
+    ----------
+    n_folds : of the folded protocols, of which 20 different foldings are taken.
+    draws : random splits.
+
+    Returns
+    -------
+    DataFrame or None
+        protocol, n_test, accuracy, and the shares of test frames with a frame of the same sequence and of the same
+        subject in training, all in per cent.  None where it was not kept and the data set is not on this machine.
+    """
+    path = results_folder(profile) / dataset / "nearest-pixels.csv"
+    if path.is_file():
+        with whole_or_told(path):
+            kept = pd.read_csv(path)
+            if (kept["n_folds"] == n_folds).all():
+                return kept.drop(columns="n_folds")
+    try:
+        faces = load_faces(dataset, root)
+    except DataError:
+        return None
+    splits = {"random": protocols.random_splits(faces, draws), "sequence": [], "subject": []}
+    for seed in range(20):
+        splits["sequence"] += protocols.sequence_folds(faces, n_folds, seed)
+        splits["subject"] += protocols.subject_folds(faces, n_folds, seed)
+    rows = []
+    for protocol, some in splits.items():
+        predicted = evaluate.pixel_nearest(faces, some)
+        frame = pd.DataFrame({"n_test": [len(test) for _, test in some]})
+        frame["accuracy"] = [
+            100 * (p == faces.labels[test]).mean() for p, (_, test) in zip(predicted, some, strict=True)
+        ]
+        for what in ("sequence", "subject"):
+            frame[f"same {what}"] = 100 * evaluate.siblings_in_training(getattr(faces, what), some)
+        frame.insert(0, "protocol", protocol)
+        rows.append(frame)
+    found = pd.concat(rows, ignore_index=True).round(4)
+    with kept_if_possible(path), whole(path) as f:
+        found.assign(n_folds=n_folds).to_csv(f, index=False)
+    return found
