@@ -31,9 +31,10 @@ $(foreach folder,FERCOMPANION_DATA FERCOMPANION_RESULTS FERCOMPANION_CACHE,\
 help: ## list what can be made (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo "  PROFILE=demo|paper-cpu|paper  which runs: on synthetic faces (default); short and narrow ones on FER2013 and"
-	@echo "                                CK+ and Kim et al.'s printed recipe, archived; of full width and length, a few"
-	@echo "                                archived, the rest for a GPU"
+	@echo "  PROFILE=demo|paper-cpu|paper  demo: synthetic faces (default)"
+	@echo "                                paper-cpu: short, narrow runs on FER2013 and CK+, and Kim et al. by the printed"
+	@echo "                                recipe; all archived"
+	@echo "                                paper: full width; partly archived, the rest needs a GPU"
 	@echo "  DATA=folder                   where FER2013 and CK+ lie (or set FERCOMPANION_DATA)"
 	@echo "  RETRAIN=1                     train archived runs anew, into a folder of their own"
 	@echo "  AT_A_TIME=1                   run notebooks one by one (2 by default: about 1.5 GB of memory each)"
@@ -44,7 +45,7 @@ help: ## list what can be made (the default)
 	@echo "  FERCOMPANION_RECORD=0         on a GPU, launch each training step anew instead of replaying a record of it"
 	@echo "  FERCOMPANION_DEBUG=1          a run that fails ends the sweep, with its traceback"
 
-setup: $(INSTALLED) ## install the pinned packages into .venv (once; some minutes, on Linux 6 GB)
+setup: $(INSTALLED) ## install the pinned packages into .venv (once; two minutes, on Linux 6 GB)
 	@echo "ready: $(BIN)/python"
 
 .venv/.done: requirements.txt pyproject.toml

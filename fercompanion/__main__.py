@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from tarfile import TarError
+from textwrap import fill
 
 from . import models, packs, plans, runs, siblings
 from .data import NAMES, DataError, first_line, load_faces
@@ -73,13 +74,14 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--batch-size", type=int, default=128, help="images at once; changes the speed alone")
 
     sub = command("train", train, "train one network and archive the run")
-    sub.add_argument("--arm", default="lkrnet", metavar="ARM", help=f"one of {', '.join(all_arms())}")
+    sub.epilog, sub.formatter_class = arms_said(), argparse.RawDescriptionHelpFormatter
+    sub.add_argument("--arm", default="lkrnet", metavar="ARM", help="one of those below (default: lkrnet)")
     sub.add_argument(
         "--recipe",
         default="demo",
         metavar="R",
-        help="demo: for the synthetic faces; short: what a CPU affords; ours: profile paper's on FER2013; mild: the same on CK+; strong: ours for "
-        "200 epochs; paper, paper_ck: as printed, for FER2013 and for CK+ (default: demo)",
+        help="demo: for the synthetic faces; short: what a CPU affords; ours, mild: our settings for FER2013, for CK+; strong: ours for "
+        "200 epochs, with stronger transforms; paper, paper_ck: the printed settings, for FER2013, for CK+ (default: demo)",
     )
     sub.add_argument("--data", default="demo", help=f"data set: {', '.join(NAMES)} (default: demo)")
     sub.add_argument(
@@ -89,7 +91,9 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--fold", type=int, default=1, help="which fold, from 1 (default: 1)")
     sub.add_argument("--folds", type=int, default=10, help="of how many (default: 10)")
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument(
+        "--seed", type=int, default=0, help="what draws weights, order and transforms (default: 0)"
+    )
     sub.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"
     )
@@ -207,6 +211,16 @@ def train(options) -> int:
     print(f"epoch {result.info['selected_epoch']} of {result.info['epochs']}: {result.info['selection']}")
     print(f"written to {result.folder}")
     return 0
+
+
+def arms_said() -> str:
+    """The arms, a paper a paragraph."""
+    papers = {"LKRNet": ARMS} | {siblings.NAMES[paper]: arms for paper, arms in siblings.ARMS.items()}
+    lists = (
+        fill(" ".join(arms), 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        for arms in papers.values()
+    )
+    return "arms:\n" + "\n".join(f" {paper}\n{names}" for paper, names in zip(papers, lists, strict=True))
 
 
 def all_arms() -> dict[str, dict]:

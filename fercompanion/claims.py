@@ -62,7 +62,7 @@ class Archive:
     Attributes
     ----------
     wild, longer, literal, lab : LKRNet's arms on FER2013, by the profile's recipe, by the same for more epochs and by
-        the printed one, and on subject-grouped folds of CK+.
+        the printed one, and on folds of new people of CK+.
     dnnrl, joined, liu, liu_valid : the siblings' arms; `joined` with SFEW, `liu_valid` on PublicTest.
     kim, kim_printed : protocol -> runs of Kim et al.'s arms, and of those that the profile has by the printed recipe
         beside a shortened one.
@@ -620,7 +620,7 @@ def random_level(archive: Archive) -> Judgement:
 
 
 def unseen_people(archive: Archive) -> Judgement:
-    """K5: random frames measure what folds of unseen people measure, to a point."""
+    """K5: random frames measure what folds of new people measure, to a point."""
     found = proposed(archive, "random", "subject")
     if absent := [p for p in ("random", "subject") if p not in found]:
         return not_run(archive, ["kim"], f"Missing splits: {', '.join(absent)}")
@@ -629,7 +629,7 @@ def unseen_people(archive: Archive) -> Judgement:
     runs = min(len(set(found[p].folds)) for p in ("random", "subject"))
     margin = np.sign(gap.value)  # p, like the verdict, asks whether the gap is larger than a point
     p = normal_p(Estimate(gap.value - margin, gap.low - margin, gap.high - margin))
-    e = Effect("random frames − unseen people", NONE, gap, p, runs)  # whatever the verdict, p asks the same
+    e = Effect("random frames − new people", NONE, gap, p, runs)  # whatever the verdict, p asks the same
     verdict = OPEN if runs < FEWEST and e.verdict == OPEN else within(gap, -1, 1)
     j = Judgement(
         verdict,

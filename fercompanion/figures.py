@@ -485,6 +485,8 @@ def detection_rates(table: pd.DataFrame, images: pd.DataFrame):
     counts = ["\n".join(f"{n:,.0f}" for n in images.loc[name]) for name in table.index]
     names = [f"{name}\n{n}" for name, n in zip(table.index, counts, strict=True)]
     ax.set_xticks(range(len(table)), names, fontsize=7)
+    label = ax.text(-0.02, -0.035, "\n" + "\n".join(table), transform=ax.transAxes, fontsize=7, color="0.35")
+    label.set(ha="right", va="top", linespacing=1.2)
     ax.set(ylabel="faces found by MTCNN, %", ylim=(min(90, table.min().min() - 1), 100.3))
     ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
@@ -766,8 +768,23 @@ def protocol_strips(
     ax.set(ylabel="accuracy, %", ylim=(0, 103))
     least = splits.loc[(splits["protocol"] == first) & splits["fell back"].isna(), "clean"].min()
     close.set(ylim=(min(89.5, least - 2), 100.6), title=f"{groups[first]}, enlarged", xticks=[])
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    handles, both = ax.get_legend_handles_labels()[0], any(n.endswith(PRINTED) for n in networks)
+    for number, network in enumerate(dict.fromkeys(n.removesuffix(PRINTED) for n in networks)):
+        handles.append(_dot(CLASS_MARKERS[number], CLASS_COLOURS[number], network))
+    if both:
+        handles += [
+            _dot("s", "0.35", "filled: printed recipe"),
+            _dot("s", "0.35", "hollow: shortened recipe", True),
+        ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
+
+
+def _dot(marker: str, colour: str, label: str, hollow: bool = False):
+    """A legend's dot."""
+    return plt.Line2D(
+        [], [], ls="", marker=marker, ms=5, mfc="white" if hollow else colour, mec=colour, label=label
+    )
 
 
 def _null_box(ax, x: float, values: pd.Series) -> None:
@@ -806,7 +823,6 @@ def _strips(ax, group: int, splits: pd.DataFrame, networks: Sequence[str], rng, 
             ms=4.5,
             mew=0.9,
             alpha=0.8,
-            label=network if group == 0 else None,
             ls="",
         )
         kept = own.loc[own["fell back"].isna(), "clean"]
@@ -886,12 +902,13 @@ def claims(judgements):
     """
     n = len(judgements)
     figure, (left, ax) = plt.subplots(
-        1, 2, figsize=(8.4, 0.235 * n + 0.9), sharey=True, width_ratios=[1, 9], gridspec_kw={"wspace": 0.02}
+        1, 2, figsize=(8.4, 0.235 * n + 0.9), sharey=True, width_ratios=[1.5, 9], gridspec_kw={"wspace": 0.02}
     )
     for row, j in enumerate(judgements):
         marker, colour = VERDICT_MARKS[j.verdict]
         edge, short = "#555555" if colour == "white" else colour, j.lacks == SHORT
         hollow = short or j.verdict == NOT_RUN
+        left.text(-1.9, row, j.claim.id, fontsize=8, va="center", color="0.35")
         left.plot(0, row, marker, ms=6 if short else 7, mfc="white" if short else colour, mec=edge, mew=1.3)
         deciding = [e for e in j.effects if e.decides]
         for place, e in enumerate(deciding):
@@ -914,13 +931,11 @@ def claims(judgements):
     ax.minorticks_off()
     ax.axvspan(-4, 4, fc="0.965", lw=0, zorder=0)
     ax.set_xlabel(
-        "first minus second, percentage points; linear within ±4 (grey), logarithmic beyond\n"
-        "several lines: in the order of the words (L12: another face's mask, the mean mask; K3: softmax, triplet)\n"
-        "not drawn: levels, arithmetic"
+        "first minus second, percentage points (linear in the grey band, logarithmic outside)", fontsize=8
     )
-    left.set(xlim=(-1, 1), ylim=(n - 0.4, -0.6))
+    left.set(xlim=(-2, 1), ylim=(n - 0.4, -0.6))
     left.set_xticks([])
-    left.set_yticks(range(n), [f"{j.claim.text}   {j.claim.id}" for j in judgements])
+    left.set_yticks(range(n), [j.claim.text for j in judgements])
     for panel in (left, ax):
         panel.tick_params(axis="y", length=0, labelsize=8)
         panel.spines[["left", "bottom"]].set_visible(panel is ax)

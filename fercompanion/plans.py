@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from .data import DataError, data_title
+from .papers import TITLES
 from .recipes import MILD, OURS, PAPER, PAPER_CK, STRONG, Recipe, arm
 from .runs import Result, Run, find_all
 from .siblings import ARMS as SIBLING_ARMS
@@ -261,7 +262,7 @@ PROFILES = {
                 "liu": "FER2013 with quarter-width networks and 6 epochs (model B: 3, from random weights, small SRGAN): "
                 "what a CPU affords. Far from converged.",
                 "kim": "CK+ with quarter-width networks and 30 epochs (printed recipe: full width, 100 epochs), on the "
-                "first of ten splits or folds: what a CPU affords.",
+                "first few of ten splits or folds: what a CPU affords.",
             },
             "fer2013",
             "ckplus",
@@ -474,17 +475,20 @@ def all_runs(plan: Profile) -> list[Run]:
 def trained(plan: Profile, results: Iterable[Result]) -> str:
     """How the networks of a figure were trained, for its caption: "Half width, 12 epochs."."""
     lengths: dict[float, set[int]] = {}
+    arms: dict[float, dict[str, None]] = {}
     for r in results:
         lengths.setdefault(r.recipe.width, set()).add(r.recipe.epochs)
-    said = "; ".join(
-        f"{WIDTHS.get(width, f'{width:g} of the width')}, {' and '.join(map(str, sorted(epochs)))} epochs"
-        for width, epochs in sorted(lengths.items())
-    )
-    return (
-        said.capitalize()
-        + "."
-        + " Synthetic faces: says nothing about real ones." * plan.wild.startswith("demo")
-    )
+        arms.setdefault(r.recipe.width, {})[r.recipe.arm] = None
+    most = max(arms, key=lambda width: len(arms[width]), default=None)
+    said = []
+    for width, epochs in sorted(lengths.items()):
+        whose = "the others" if width == most else ", ".join(TITLES[a] for a in arms[width])
+        how = (
+            f"{WIDTHS.get(width, f'{width:g} of the width')}, {' and '.join(map(str, sorted(epochs)))} epochs"
+        )
+        said.append(f"{whose}: {how}" if len(lengths) > 1 else how.capitalize())
+    synthetic = " Synthetic faces: says nothing about real ones." * plan.wild.startswith("demo")
+    return "; ".join(said) + "." + synthetic
 
 
 def drawn(run: Run) -> bool:

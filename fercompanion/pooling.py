@@ -374,8 +374,8 @@ def seeds_said(tested: dict[str, Tested]) -> str:
 
 
 def folds_said(tested: dict[str, Tested]) -> str:
-    """On how many folds these arms were tested: "3 of 10 subject-grouped folds"."""
-    return f"{folds_run(next(iter(tested.values())))} subject-grouped folds"
+    """On how many folds these arms were tested: "3 of 10 folds of new people"."""
+    return f"{folds_run(next(iter(tested.values())))} folds of new people"
 
 
 def folds_run(t: Tested) -> str:

@@ -9,6 +9,13 @@ import numpy as np
 from .data import JOINED, DataError, Faces
 
 PROTOCOLS = ("official", "subject", "sequence", "frame", "random")
+TITLES = {
+    "random": "random frames",
+    "frame": "random frames",
+    "sequence": "new sequences",
+    "subject": "new people",
+}
+"""Protocol of the lab -> what is new about a test frame."""
 
 
 @dataclass(frozen=True, eq=False)

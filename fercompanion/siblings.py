@@ -7,6 +7,9 @@ from itertools import combinations
 
 from .recipes import Recipe
 
+NAMES = {"dnnrl": "DNNRL", "liu": "Liu et al.", "kim": "Kim et al."}
+"""Field `paper` of a recipe -> the paper, as people write it."""
+
 DNNRL = Recipe(
     name="paper",
     paper="dnnrl",

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from . import evaluate, plans, pooling
+from . import evaluate, plans, pooling, protocols
 from .papers import ACCURACIES, METHODS, TITLES, published, published_gains, published_recalls
 from .pooling import Tested
 from .runs import AVERAGED, Result, Run, find_all
@@ -302,8 +302,8 @@ def resolvable(n: int, discordant: float, power: float = 0.8, level: float = 0.0
 KIM_METHODS = ACCURACIES["Kim2022"]
 """Kim et al.'s own methods and the arms; the second is missing from their Table 2, its value follows from the text."""
 
-PROTOCOL_TITLES = {"random": "random frames", "sequence": "new sequences", "subject": "new people"}
-"""Protocol -> what is new about a test frame."""
+PROTOCOL_TITLES = {p: protocols.TITLES[p] for p in plans.KIM_PROTOCOLS}
+"""Protocol under which Kim et al.'s networks are tested -> what is new about a test frame."""
 
 
 def by_split(results: dict[Run, Result]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
-from . import evaluate, plans, pooling
+from . import evaluate, plans, pooling, protocols
 from .data import data_title
 from .evaluate import Estimate
 from .papers import TITLES
@@ -298,7 +298,11 @@ def setting(t: Tested, view: str, seeds: Sequence[int] = ()) -> str:
     i, folds, seeds = t.results[0].info, len(set(t.folds)), sorted(set(seeds)) or [len(t.seeds)]
     several = f"{seeds[0]} to " * (len(seeds) > 1) + count(seeds[-1], "seed")
     kind = "split" if i["protocol"] == "random" else "fold"
-    how = "PrivateTest" if i["protocol"] == "official" else count(folds, f"{i['protocol']} {kind}")
+    how = (
+        f"{count(folds, kind)} of {protocols.TITLES[i['protocol']]}"
+        if i["protocol"] in protocols.TITLES
+        else "PrivateTest"
+    )
     crops = {"centre": "centre crop", "tencrop": "TenCrop"}[view]
     return f"{data_title(i['dataset'])}, {how}, n = {len(t.labels):,}, {several}, {t.epochs} epochs, {crops}"
 

@@ -401,7 +401,7 @@ def test_a_fold_that_one_seed_lost_leaves_the_others_with_all_their_seeds():
         if run.fold == 2 and arm == "kim":
             again.history["train_accuracy"] = np.array([50.0, 99.0, 60.0])
     j = BY_ID["K4"].judge(replace(group, kim=group.kim | {"subject": runs}))
-    assert "without 1 fold on which" in j.why and "4 subject folds, n = 724, 2 seeds" in j.protocol
+    assert "without 1 fold on which" in j.why and "4 folds of new people, n = 724, 2 seeds" in j.protocol
     assert j.effects[0].runs == 8
     table = tables.kim_occlusion(runs)
     assert set(table["splits"]) == {5, 4} and "new people, without 1 that fell back" in table.index

@@ -119,7 +119,7 @@ def test_folds_are_pooled_in_the_order_of_the_images():
     assert t.hits().all() and t.subject.tolist() == list("01234567")
     assert t.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
     assert pooling.same_folds(results)["vgg19"].index.tolist() == t.index.tolist()
-    assert pooling.folds_said({"vgg19": t}) == "2 subject-grouped folds"
+    assert pooling.folds_said({"vgg19": t}) == "2 folds of new people"
 
 
 def test_unfinished_folds_are_shown_as_far_as_every_arm_has_them():
@@ -129,7 +129,7 @@ def test_unfinished_folds_are_shown_as_far_as_every_arm_has_them():
     both = pooling.same_folds(first | other)
     assert list(both) == ["vgg19", "lkrnet"]
     assert all(t.index.tolist() == [0, 1, 2, 4] for t in both.values())
-    assert pooling.folds_said(both) == "2 of 10 subject-grouped folds"
+    assert pooling.folds_said(both) == "2 of 10 folds of new people"
     assert pooling.same_folds(first | other, "vgg19")["vgg19"].index.tolist() == [0, 1, 2, 3, 4, 5]
     assert pooling.same_folds(first, "vgg19", "lkrnet") == {}
 

@@ -146,7 +146,7 @@ def kim_point(plan: plans.Profile) -> str:
         )
         occluded = (
             f" Training on occluded faces adds {covered - covered_clean:.1f} points on occluded test faces"
-            f"{' of new people' * ('subject' in robust.protocol)} and {seen - seen_clean:.1f} on clean ones: {short(e.ours, '')} more "
+            f"{' of new people' * ('new people' in robust.protocol)} and {seen - seen_clean:.1f} on clean ones: {short(e.ours, '')} more "
             f"({verdicts.count(e.runs, 'fold')} on which no network collapsed)."
         )
     return (
