@@ -550,7 +550,7 @@ def test_arms_with_different_splits_are_compared_on_those_that_both_have():
     for run in [r for r in group.kim["random"] if r.fold > 5 and r.recipe.name.endswith("softmax")]:
         del group.kim["random"][run]
     assert BY_ID["K2"].judge(group).effects[0].runs == 6
-    assert "10 random splits" in BY_ID["K1"].judge(group).protocol
+    assert "10 splits of random frames" in BY_ID["K1"].judge(group).protocol
 
 
 def test_random_frames_and_unseen_people():
