@@ -310,7 +310,7 @@ def _to_pixels(xy, scale: int, pad: int) -> np.ndarray:
     return np.round(pixels * GRID) / GRID
 
 
-def find_in_photo(photo: np.ndarray, detector: Detector = Detector()) -> list[tuple[np.ndarray, np.ndarray]]:
+def find_in_photo(photo: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Every face in a photo of any size.
 
     Parameters
@@ -321,9 +321,9 @@ def find_in_photo(photo: np.ndarray, detector: Detector = Detector()) -> list[tu
     -------
     list of (box float (4,), points float (5, 2)), in pixels of the photo; empty if there is no face.
     """
-    mtcnn = _mtcnn()
+    mtcnn, detector = _mtcnn(), Detector()
     mtcnn.thresholds, mtcnn.min_face_size = list(detector.thresholds), detector.min_face
-    for scale, pad in ((1, 0), (1, max(photo.shape[:2]) // 4)):
+    for pad in (0, max(photo.shape[:2]) // 4):
         prepared = np.pad(photo, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
         try:
             boxes, _, points = mtcnn.detect(prepared[None], landmarks=True)
@@ -333,7 +333,7 @@ def find_in_photo(photo: np.ndarray, detector: Detector = Detector()) -> list[tu
             continue
         if boxes[0] is not None and len(boxes[0]):
             return [
-                (_to_pixels(b, scale, pad), _to_pixels(p, scale, pad))
+                (_to_pixels(b, 1, pad), _to_pixels(p, 1, pad))
                 for b, p in zip(boxes[0], points[0], strict=True)
             ]
     return []
@@ -341,8 +341,7 @@ def find_in_photo(photo: np.ndarray, detector: Detector = Detector()) -> list[tu
 
 def _enlarge(image: np.ndarray, scale: int, pad: int) -> np.ndarray:
     """uint8 (48, 48) -> uint8 (S, S, 3), edge-padded, then enlarged by bicubic interpolation."""
-    image = np.pad(image, pad, mode="edge") if pad else image
-    if scale > 1:
-        size = (image.shape[1] * scale, image.shape[0] * scale)
-        image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    image = np.pad(image, pad, mode="edge")
+    size = (image.shape[1] * scale, image.shape[0] * scale)
+    image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
     return np.repeat(image[:, :, None], 3, axis=2)

@@ -126,7 +126,6 @@ _SYNTHETIC = (
 )
 WIDTHS = {0.125: "an eighth of the width", 0.25: "quarter width", 0.5: "half width", 1.0: "full width"}
 """Factor on the channels of the convolutions, as captions say it."""
-_SIBLINGS = ("dnnrl", "liu", "kim")
 
 # A network that is a quarter as wide has a sixteenth of the multiplications; standardised images help it.
 _NARROW = replace(
@@ -302,7 +301,8 @@ PROFILES = {
                 "lab": "CK+ with full-width networks, 60 epochs and ten folds, as far as they were run.",
             }
             | dict.fromkeys(
-                _SIBLINGS, "The paper's printed recipe at full width and length, as far as it was run."
+                ("dnnrl", "liu"),
+                "The paper's printed recipe at full width and length, as far as it was run.",
             )
             | {
                 "kim": "CK+ by the printed recipe at full width and length, as far as it was run, but for the localisation "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -30,7 +30,7 @@ class Tested:
     ----------
     index : int (n,), rows of the data set, ascending.
     labels, clean, subject : (n,).
-    logits : view ("centre", "tencrop", and where recorded "knn", "occluded") -> float (S, n, K), where they were kept.
+    logits : view (of `VIEWS`, as far as recorded) -> float (S, n, K), where they were kept.
     results : the runs, fold after fold within a seed.
     seeds : the seeds, in the order of the first axis of `logits`.
     classes : view -> int (S, n), the classes that were named, where the logits were not kept.
@@ -53,15 +53,19 @@ class Tested:
         """bool (S, n)."""
         return self.predicted(crops) == self.labels
 
+    def rows(self, seeds: Sequence[int]) -> list[int]:
+        """Where seeds stand in the first axis."""
+        return [self.seeds.index(seed) for seed in seeds]
+
     @property
     def folds(self) -> list[int]:
-        """The fold, or random split, of each run."""
-        return [r.info["fold"] for r in self.results]
+        """The folds, or random splits, that it was tested on."""
+        return sorted({r.info["fold"] for r in self.results})
 
     @property
     def epochs(self) -> str:
         """Number of epochs trained, for the tables."""
-        return "/".join(str(e) for e in sorted({r.info["epochs"] for r in self.results}))
+        return joined(r.info["epochs"] for r in self.results)
 
 
 def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False) -> dict[str, Tested]:
@@ -115,24 +119,18 @@ def same_folds(results: dict[Run, Result], *arms: str) -> dict[str, Tested]:
 
 
 def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
-    results = [r for fold in seeds.values() for r in fold]
-    orders, columns = [], {}
-    for own in seeds.values():
-        found = {
-            k: np.concatenate([r.predictions[f"{part}_{k}"] for r in own])
-            for k in ("index", "labels", "clean", "subject")
-        }
-        orders.append(np.argsort(found["index"], kind="stable"))
-        columns = {k: v[orders[-1]] for k, v in found.items()}
+    results = [r for own in seeds.values() for r in own]
+
+    def ordered(own: list[Result], of: Callable[[Result], np.ndarray]) -> np.ndarray:
+        """All folds of a seed in the order of the images."""
+        rows = np.concatenate([r.predictions[f"{part}_index"] for r in own])
+        return np.concatenate([of(r) for r in own])[np.argsort(rows, kind="stable")]
 
     def pooled(of: Callable[[Result], np.ndarray]) -> np.ndarray:
-        return np.stack(
-            [
-                np.concatenate([of(r) for r in own])[order]
-                for own, order in zip(seeds.values(), orders, strict=True)
-            ]
-        )
+        return np.stack([ordered(own, of) for own in seeds.values()])
 
+    first, names = next(iter(seeds.values())), ("index", "labels", "clean", "subject")
+    columns = {k: ordered(first, lambda r, k=k: r.predictions[f"{part}_{k}"]) for k in names}
     logits, classes = {}, {}
     for view in VIEWS:
         name = f"{part}_logits_{view}"
@@ -180,7 +178,7 @@ def paired(first: Tested, *others: Tested, crops: str | Sequence[str] = "tencrop
     crops = [crops] * len(arms) if isinstance(crops, str) else crops
     seeds = _seeds_of_all(arms, "paired")
     _same_images(arms, "paired")
-    return [t.hits(c)[[t.seeds.index(seed) for seed in seeds]] for t, c in zip(arms, crops, strict=True)]
+    return [t.hits(c)[t.rows(seeds)] for t, c in zip(arms, crops, strict=True)]
 
 
 def common_seeds(*tested: Tested) -> tuple[int, ...]:
@@ -224,29 +222,22 @@ def fused(
     """
     if any(lacking(t, first, second) for t in (valid, test)):
         return None
+    seeds, pairs = common_seeds(valid[first], valid[second]), []
     for part in (valid, test):
-        _same_images((part[first], part[second]), "fused")
-    seeds = common_seeds(valid[first], valid[second])
-    rows = [[valid[a].seeds.index(s) for s in seeds] for a in (first, second)]
-    chosen = zip(
-        *(valid[a].logits["tencrop"][r] for a, r in zip((first, second), rows, strict=True)), strict=True
-    )
+        pairs.append((part[first], part[second]))
+        _same_images(pairs[-1], "fused")
+    chosen = zip(*(t.logits["tencrop"][t.rows(seeds)] for t in pairs[0]), strict=True)
     weights = [evaluate.ensemble_weight(x, y, valid[first].labels) for x, y in chosen]
-    pair = []
-    for part in (valid, test):
-        logits = {
-            view: np.stack(
-                [
-                    evaluate.ensemble((part[first].logits[view][i], part[second].logits[view][j]), (w, 1 - w))
-                    for i, j, w in zip(*rows, weights, strict=True)
-                ]
-            )
-            for view in ("centre", "tencrop")
-            if view in part[first].logits
-        }
-        results = part[first].results + part[second].results
-        pair.append(replace(part[first], logits=logits, classes={}, results=results, seeds=seeds))
-    return *pair, weights
+    both = []
+    for pair in pairs:
+        logits = {}
+        for view in ("centre", "tencrop"):
+            if view in pair[0].logits:
+                each = zip(*(t.logits[view][t.rows(seeds)] for t in pair), weights, strict=True)
+                logits[view] = np.stack([evaluate.ensemble((x, y), (w, 1 - w)) for x, y, w in each])
+        results = pair[0].results + pair[1].results
+        both.append(replace(pair[0], logits=logits, classes={}, results=results, seeds=seeds))
+    return *both, weights
 
 
 def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
@@ -267,9 +258,7 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
         )
     seeds = _seeds_of_all(own, "averaged")
     logits = {
-        view: evaluate.ensemble(
-            [t.logits[view][[t.seeds.index(s) for s in seeds]] for t in own], [1 / len(own)] * len(own)
-        )
+        view: evaluate.ensemble([t.logits[view][t.rows(seeds)] for t in own], [1 / len(own)] * len(own))
         for view in VIEWS
         if all(view in t.logits for t in own)
     }
@@ -304,24 +293,24 @@ def mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> str:
 def split_accuracies(t: Tested, crops: str = "centre") -> np.ndarray:
     """Accuracy in per cent, one a split, ascending: the mean over its seeds, which are no further splits."""
     values = pd.Series([r.info["metrics"][f"test_{crops}"] for r in t.results])
-    return values.groupby(t.folds).mean().to_numpy()
+    return values.groupby([r.info["fold"] for r in t.results]).mean().to_numpy()
 
 
 def over_folds(first: Tested, other: Tested, crops: str) -> evaluate.Corrected | None:
     """One arm minus another in points by the corrected resampled t over folds or splits; None for less than `FEWEST`."""
-    if len(set(first.folds)) < FEWEST:
+    if len(first.folds) < FEWEST:
         return None
     each, n = split_accuracies(first, crops) - split_accuracies(other, crops), first.results[0].info["n"]
     return evaluate.corrected_t(each, n["train"], n["test"])
 
 
-def lab_difference(first: Tested, other: Tested, crops: str = "tencrop") -> evaluate.Estimate:
-    """One arm minus another on people of the lab, in points: by a bootstrap over them, or by `over_folds` if that is wider.
+def lab_difference(first: Tested, other: Tested) -> evaluate.Estimate:
+    """One arm minus another on people of the lab, in points (TenCrop): by a bootstrap over them, or by `over_folds` if that is wider.
 
     The bootstrap knows the people alone; every fold has networks of its own, and their luck differs more.
     """
-    people = evaluate.clustered_difference(*paired(first, other, crops=crops), first.subject)
-    t = over_folds(first, other, crops)
+    people = evaluate.clustered_difference(*paired(first, other), first.subject)
+    t = over_folds(first, other, "tencrop")
     return t.difference if t and wider(t.difference, people) else people
 
 
@@ -380,5 +369,10 @@ def folds_said(tested: dict[str, Tested]) -> str:
 
 def folds_run(t: Tested) -> str:
     """How many folds an arm was tested on: "5", or "3 of 10" while others lack."""
-    own, n = len(set(t.folds)), t.results[0].info["n_folds"]
+    own, n = len(t.folds), t.results[0].info["n_folds"]
     return f"{own}" if own == n else f"{own} of {n}"
+
+
+def joined(numbers: Iterable[float]) -> str:
+    """Different numbers, ascending: 98/99."""
+    return "/".join(f"{n:g}" for n in sorted(set(numbers)))

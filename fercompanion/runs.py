@@ -30,7 +30,7 @@ from . import evaluate, train
 from .data import DataError, Faces, clean_mask, first_line, load_faces
 from .landmarks import find_landmarks
 from .progress import tqdm
-from .protocols import parts
+from .protocols import Parts, parts
 from .recipes import Recipe
 from .superres import enlarge
 from .whole import DAMAGED, kept_if_possible, save_arrays, whole
@@ -472,7 +472,7 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     folder = results_folder(profile) / run.where
     if (found := find(run, profile)) is not None:
         return found
-    made_with = environment()
+    environment()  # now, and not what is committed while it trains
     faces = _faces(run.dataset, root)
     who = parts(faces, run.protocol, run.fold, run.n_folds)
     marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root)
@@ -484,9 +484,10 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
             f"{folder}: {error.strerror}; set FERCOMPANION_RESULTS to a folder to write to"
         ) from None
     with _alone(folder):  # which also finds out before the training whether the folder can be written
-        return find(run, profile) or _train_here(
-            run, folder, (faces, shown, marks, who), made_with, machine, label
-        )
+        if (found := find(run, profile)) is not None:
+            return found
+        fitted = train.fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
+        return _archived(run, folder, faces, who, fitted)
 
 
 @contextmanager
@@ -511,17 +512,10 @@ def _alone(folder: Path):
         lock.release()
 
 
-def _train_here(run: Run, folder: Path, data: tuple, made_with: dict, machine, label: str) -> Result:
-    """Train in a folder of one's own, and archive.
-
-    Parameters
-    ----------
-    data : faces as they are and as the network sees them, their landmarks, and who trains and tests.
-    """
-    faces, shown, marks, who = data
+def _archived(run: Run, folder: Path, faces: Faces, who: Parts, fitted: dict) -> Result:
+    """Write what `train.fit` found."""
     for drawn in DRAWN:  # of another network that lay here
         (folder / drawn).unlink(missing_ok=True)
-    fitted = train.fit(run.recipe, shown, marks, who, run.seed, folder, machine, label)
     # Half precision halves the archive; all metrics are computed from what is kept.
     arrays = {k: v.astype(np.float16) if "logits" in k else v for k, v in fitted["predictions"].items()}
     arrays.pop("valid_logits_centre", None)  # the history has PublicTest's centre crops
@@ -560,7 +554,7 @@ def _train_here(run: Run, folder: Path, data: tuple, made_with: dict, machine, l
         "train_seconds": round(sum(r["seconds"] for r in fitted["history"]), 1),
         "predict_seconds": round(fitted["predict_seconds"], 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **made_with,
+        **environment(),
     }
     _write_json(folder / "run.json", info)
     (folder / train.CHECKPOINT).unlink(missing_ok=True)
@@ -643,8 +637,6 @@ def _faces(name: str, root: str | None) -> Faces:
 @lru_cache(maxsize=2)
 def _shown(name: str, root: str | None, how: str) -> Faces:
     """The faces as the network sees them: as they are, or enlarged."""
-    if how == "original":
-        return _faces(name, root)
     return enlarge(_faces(name, root), how)
 
 

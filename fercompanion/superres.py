@@ -338,13 +338,10 @@ def _windows(data: torch.Tensor, count: int, side: int) -> torch.Tensor:
     return stack.contiguous(memory_format=torch.channels_last)
 
 
-def _to_floats(images: np.ndarray) -> torch.Tensor:
-    return torch.as_tensor(images)[:, None].float() / 255
-
-
-def _batches(images: np.ndarray, size: int = 32):
-    for start in range(0, len(images), size):
-        yield _to_floats(images[start : start + size])
+def _batches(images: np.ndarray):
+    """uint8 (N, H, W) -> float32 (32, 1, H, W) in 0-1, the last of fewer."""
+    for part in torch.as_tensor(images).split(32):
+        yield part[:, None].float() / 255
 
 
 def _to_bytes(image: torch.Tensor) -> np.ndarray:

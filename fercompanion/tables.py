@@ -74,7 +74,7 @@ def together(plan: plans.Profile) -> pd.DataFrame:
         row = {"network": name, "PrivateTest, %": pooling.mean_accuracy(t.hits()), "n": f"{len(t.labels):,}"}
         if not t.clean.all():
             row["without copies in Training"] = pooling.mean_accuracy(t.hits()[:, t.clean])
-        width = "/".join(f"{w:g}" for w in sorted({r.recipe.width for r in t.results}))
+        width = pooling.joined(r.recipe.width for r in t.results)
         table.append(row | {"width": width, "epochs": t.epochs, "seeds": len(t.seeds)})
     return _frame(table, "network")
 
@@ -92,10 +92,9 @@ def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFram
         row = {"arm": TITLES[arm], "epochs": t.epochs, "seeds": len(t.seeds), "n": len(t.labels)}
         for title, crops in (("centre crop", "centre"), ("TenCrop", "tencrop")):
             row[title] = pooling.mean_accuracy(t.hits(crops), t.subject if clusters else None)
-            if not t.clean.all():
-                row[f"{title}, {int(t.clean.sum()):,} without a copy in Training"] = pooling.mean_accuracy(
-                    t.hits(crops)[:, t.clean], t.subject[t.clean] if clusters else None
-                )
+            if not t.clean.all():  # in the lab all are
+                name = f"{title}, {int(t.clean.sum()):,} without a copy in Training"
+                row[name] = pooling.mean_accuracy(t.hits(crops)[:, t.clean])
         size = np.array([r.info["n"]["test"] for r in t.results], float)
         for title, key in (("last epoch", "test_last_epoch"), ("best test epoch", "test_selected_maximum")):
             row[f"centre, {title}"] = round(float(np.average([m[key] for m in metrics], weights=size)), 2)
@@ -122,9 +121,12 @@ def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str)
     rows = []
     for method, values in published_recalls(item, classes).items():
         arm = METHODS.get(method)
-        rows.append(
-            {"method": TITLES.get(arm, method), "source": "paper", **dict(zip(classes, values, strict=True))}
-        )
+        row = {
+            "method": TITLES.get(arm, method),
+            "source": "paper",
+            **dict(zip(classes, values, strict=True)),
+        }
+        rows.append(row | {"mean recall": values.mean()})
         if arm in tested:
             t = tested[arm]
             ours = [100 * t.hits()[:, t.labels == k].mean() for k in range(len(classes))]
@@ -141,8 +143,6 @@ def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str)
         elif arm:
             rows.append({"method": TITLES[arm], "source": NOT_RUN})
     frame = pd.DataFrame(rows)
-    printed = frame["source"] == "paper"
-    frame.loc[printed, "mean recall"] = frame.loc[printed, list(classes)].mean(axis=1, skipna=False)
     frame.loc[len(frame)] = {"method": "images", "source": "n", **dict(zip(classes, counts, strict=True))}
     return frame.set_index(["method", "source"]).astype(float).round(1)
 
@@ -152,7 +152,6 @@ def differences(
     dataset: str | None = None,
     clusters: bool = False,
     pairs: tuple[tuple[str, str], ...] = PAIRS,
-    crops: str = "tencrop",
 ) -> pd.DataFrame:
     """Paired differences between arms in percentage points, TenCrop: bootstrap interval and McNemar.
 
@@ -161,7 +160,6 @@ def differences(
     dataset : "FER2013" or "CK+": adds what Sect. 4.3.4 printed.
     clusters : of the lab, see `pooling.lab_difference`, instead of a bootstrap over images.
     pairs : arms (a, b); a minus b.
-    crops : view of the faces, "tencrop" or "centre".
     """
     gains = published_gains(dataset) if dataset else {}
     rows = []
@@ -174,24 +172,18 @@ def differences(
         }
         if not pooling.lacking(tested, a, b):
             first = tested[a]
-            hits, other = pooling.paired(first, tested[b], crops=crops)
-            units = first.subject if clusters else first.index
+            hits, other = pooling.paired(first, tested[b])
             tests = [evaluate.mcnemar(x, y) for x, y in zip(hits, other, strict=True)]
-            difference = (
-                pooling.lab_difference(first, tested[b], crops)
-                if clusters
-                else evaluate.clustered_difference(hits, other)
-            )
+            alone = evaluate.clustered_difference(hits, other)
+            difference = pooling.lab_difference(first, tested[b]) if clusters else alone
             row |= {
                 "ours": str(difference),
                 "seeds": len(hits),
                 "only first / only second right": "; ".join(f"{m.only_first}/{m.only_second}" for m in tests),
             }
-            if not first.clean.all():
+            if not (clean := first.clean).all():  # in the lab all are
                 row["ours, without copies in Training"] = str(
-                    evaluate.clustered_difference(
-                        hits[:, first.clean], other[:, first.clean], units[first.clean]
-                    )
+                    evaluate.clustered_difference(hits[:, clean], other[:, clean])
                 )
             if not clusters:
                 row["McNemar p by seed"] = "; ".join(f"{m.p:.2g}" for m in tests)
@@ -287,8 +279,8 @@ def text_against_itself(dataset: str) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["data", "difference"])
 
 
-def resolvable(n: int, discordant: float, power: float = 0.8, level: float = 0.05) -> float:
-    """Smallest difference in points that a paired test on n images finds with the given power.
+def resolvable(n: int, discordant: float) -> float:
+    """Smallest difference in points that a paired test on n images at the level of 5 % finds with a power of 80 %.
 
     Parameters
     ----------
@@ -296,7 +288,7 @@ def resolvable(n: int, discordant: float, power: float = 0.8, level: float = 0.0
     """
     from scipy.stats import norm
 
-    return float((norm.ppf(1 - level / 2) + norm.ppf(power)) * 100 * np.sqrt(discordant / n))
+    return float((norm.ppf(0.975) + norm.ppf(0.8)) * 100 * np.sqrt(discordant / n))
 
 
 KIM_METHODS = ACCURACIES["Kim2022"]
@@ -371,8 +363,8 @@ def kim_table2(
             t = own[protocol]
             row[title] = pooling.mean_accuracy(t.hits("centre"), t.subject) if t else NOT_RUN if arm else ""
         if there:
-            row["splits"] = ", ".join(str(len(set(t.folds)) if t else 0) for t in own.values())
-            row["epochs"] = "/".join(map(str, sorted({r.info["epochs"] for t in there for r in t.results})))
+            row["splits"] = ", ".join(str(len(t.folds) if t else 0) for t in own.values())
+            row["epochs"] = pooling.joined(r.info["epochs"] for t in there for r in t.results)
         rows.append(row)
     if null is not None:
         values = {p: null.loc[null["protocol"] == p, "accuracy"] for p in PROTOCOL_TITLES}
@@ -406,7 +398,7 @@ def kim_differences(results: dict[Run, Result]) -> pd.DataFrame:
             )
             row |= {
                 "ours, bootstrap over subjects": str(difference),
-                "splits": len(set(one.folds)),
+                "splits": len(one.folds),
                 "ours, corrected t": str(t.difference) if t else "too few splits",
                 "p": f"{t.p:.2g}" if t else "",
             }
@@ -433,7 +425,7 @@ def kim_occlusion(results: dict[Run, Result], printed: dict[Run, Result] | None 
         if both := pooling.same_folds(runs, *arms):
             rows += _two_by_two(title, both)
             whole = pooling.same_folds(pooling.sound(runs, *arms), *arms)
-            if whole and (lost := len(set(both["kim"].folds)) - len(set(whole["kim"].folds))):
+            if whole and (lost := len(both["kim"].folds) - len(whole["kim"].folds)):
                 rows += _two_by_two(f"{title}, without {lost} that fell back", whole)
     columns = ["protocol", "trained on", "tested on clean faces", "tested on occluded faces"]
     frame = pd.DataFrame(rows, columns=[*columns, "occlusion costs", "splits"])
@@ -453,7 +445,7 @@ def _two_by_two(title: str, tested: dict[str, Tested]) -> list[dict]:
                 "tested on clean faces": pooling.estimate_of(seen, subject),
                 "tested on occluded faces": pooling.estimate_of(covered, subject),
                 "occlusion costs": evaluate.clustered_difference(seen, covered, subject),
-                "splits": len(set(tested[arm].folds)),
+                "splits": len(tested[arm].folds),
             }
         )
     gains = [
@@ -471,35 +463,26 @@ def kim_arithmetic(n: int = 181) -> pd.DataFrame:
         for r in published("Kim2022")
         if r["metric"] in ("accuracy_percent", "accuracy_delta_points")
     }
-    rows = []
-    for method in KIM_METHODS:
-        k = round(value[method] * n / 100)
-        rows.append(
-            {
-                "printed": TITLES[KIM_METHODS[method]],
-                "value": value[method],
-                "images": k,
-                f"of {n}, %": 100 * k / n,
-                "possible": bool(abs(100 * k / n - value[method]) < 0.01),
-                "Clopper-Pearson": str(evaluate.exact_accuracy(k, n)),
-            }
-        )
     resnet18, softmax, triplet = (value[m] for m in KIM_METHODS)
-    for name, points in (
-        ("triplet − softmax, text", value["Triplet minus Softmax (both modified ResNet)"]),
-        ("ResNet-10 − ResNet-18, text", value["STN+modified ResNet minus STN+ResNet18"]),
-        ("the same from Table 2 (triplet − softmax of ResNet-18)", triplet - resnet18),
-        ("ResNet-10 softmax − ResNet-18 softmax, from 0.48", softmax - resnet18),
-    ):
+    accuracies = {TITLES[arm]: value[method] for method, arm in KIM_METHODS.items()}
+    gains = {
+        "triplet − softmax, text": value["Triplet minus Softmax (both modified ResNet)"],
+        "ResNet-10 − ResNet-18, text": value["STN+modified ResNet minus STN+ResNet18"],
+        "the same from Table 2 (triplet − softmax of ResNet-18)": triplet - resnet18,
+        "ResNet-10 softmax − ResNet-18 softmax, from 0.48": softmax - resnet18,
+    }
+    rows = []
+    for name, points in (accuracies | gains).items():
         images = points * n / 100
+        k = round(images)
         rows.append(
             {
                 "printed": name,
                 "value": round(points, 2),
-                "images": round(images, 2),
-                f"of {n}, %": 100 * round(images) / n,
-                "possible": bool(abs(100 * round(images) / n - points) < 0.01),
-                "Clopper-Pearson": "",
+                "images": k if name in accuracies else round(images, 2),
+                f"of {n}, %": 100 * k / n,
+                "possible": bool(abs(100 * k / n - points) < 0.01),
+                "Clopper-Pearson": str(evaluate.exact_accuracy(k, n)) if name in accuracies else "",
             }
         )
     return pd.DataFrame(rows).set_index("printed").round(3)

@@ -116,9 +116,9 @@ def fit(
             title += f" (PublicTest {history[-1]['valid_accuracy']:.1f} %)"
         row = train_epoch(step, optimizer, recipe, epoch, labels, train, title, factor)
         trained = time.perf_counter() - start
-        names, rows = ("valid_accuracy", "test_accuracy"), (parts.valid, parts.test)
-        found = _accuracies(model, image, mask, faces.labels, parts.train, rows, machine, recipe)
-        row |= dict(zip(names, found, strict=True))
+        row["valid_accuracy"], row["test_accuracy"] = _accuracies(
+            model, image, mask, faces.labels, parts, machine, recipe
+        )
         if recipe.select == "loss":
             row["valid_loss"] = _loss(model, criterion, image, mask, labels, parts.valid, machine, recipe)
         row |= {"train_seconds": trained, "seconds": time.perf_counter() - start}
@@ -395,18 +395,16 @@ def _last_logits(model, image, mask, faces, parts: Parts, machine, recipe: Recip
     return neighbour_logits(bank, faces.labels[parts.train], embedding, k, len(faces.classes))
 
 
-def _accuracies(
-    model, image, mask, labels, train, parts: tuple[np.ndarray, ...], machine, recipe
-) -> list[float]:
-    """Centre-crop accuracy in per cent on each of the parts; nan for no images.
+def _accuracies(model, image, mask, labels, parts: Parts, machine, recipe) -> list[float]:
+    """Centre-crop accuracy in per cent on the images that select and on those that test; nan for no images.
 
     Without cross-entropy by k-NN among `BANK` training images, evenly spaced, with a fixed k: for the history.
     """
     if not recipe.cross_entropy:
-        some = train[:: max(1, len(train) // BANK)]
+        some = parts.train[:: max(1, len(parts.train) // BANK)]
         bank = _look(model, image, mask, some, machine, recipe)[1]
     found = []
-    for rows in parts:
+    for rows in (parts.valid, parts.test):
         if not len(rows):
             found.append(float("nan"))
             continue

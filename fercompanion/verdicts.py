@@ -45,7 +45,7 @@ class Effect:
     ----------
     published : as printed, nan if claimed without a number.
     p : two-sided.
-    runs : pairs of runs behind it: seeds times folds, of Kim et al. folds.
+    runs : pairs of runs behind it: seeds times folds; of Kim et al.'s random splits the splits alone.
     clean : the same on the images without an exact copy in Training, where some have one.
     decides : whether the verdict rests on it, or it is only shown.
     luck : by how much it may differ for other seeds, as `LUCK`; nan if unknown.
@@ -295,7 +295,7 @@ def _whole() -> dict[tuple[bool, str], Recipe]:
 
 def setting(t: Tested, view: str, seeds: Sequence[int] = ()) -> str:
     """Data, protocol, n, seeds (of several pairs of arms those that each has), epochs and view in one line."""
-    i, folds, seeds = t.results[0].info, len(set(t.folds)), sorted(set(seeds)) or [len(t.seeds)]
+    i, folds, seeds = t.results[0].info, len(t.folds), sorted(set(seeds)) or [len(t.seeds)]
     several = f"{seeds[0]} to " * (len(seeds) > 1) + count(seeds[-1], "seed")
     kind = "split" if i["protocol"] == "random" else "fold"
     how = (

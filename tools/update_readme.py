@@ -15,7 +15,7 @@ import numpy as np
 from fercompanion import claims, evaluate, plans, pooling, runs, siblings, tables, untrained, verdicts
 from fercompanion.data import FER_CLASSES
 from fercompanion.doctor import EXPECTED_COUNTS
-from fercompanion.papers import ACCURACIES, TITLES, published_accuracies, published_recalls
+from fercompanion.papers import ACCURACIES, METHODS, TITLES, published_accuracies, published_recalls
 from fercompanion.pooling import Tested
 
 HERE = Path(__file__).resolve().parents[1]
@@ -147,7 +147,7 @@ def kim_point(plan: plans.Profile) -> str:
         occluded = (
             f" Training on occluded faces adds {covered - covered_clean:.1f} points on occluded test faces"
             f"{' of new people' * ('new people' in robust.protocol)} and {seen - seen_clean:.1f} on clean ones: {short(e.ours, '')} more "
-            f"({verdicts.count(e.runs, 'fold')} on which no network collapsed)."
+            f"({re.search(r'[0-9]+ folds?', robust.protocol)[0]} on which no network collapsed)."
         )
     return (
         f"**Kim et al.** print {value:.2f} % on random frames of CK+. The printed recipe gets {at_random} there, and {unseen} "
@@ -271,7 +271,7 @@ def counted(item: str) -> tuple[tuple[str, ...], dict[str, int]]:
 def how(t: Tested, said: str = "", splits: bool = False) -> str:
     """Width, epochs, seeds or folds of an arm."""
     width = " and ".join(plans.WIDTHS[w] for w in sorted({r.recipe.width for r in t.results}))
-    n = verdicts.count(len(set(t.folds)), "split") if splits else f"{pooling.folds_run(t)} folds"
+    n = verdicts.count(len(t.folds), "split") if splits else f"{pooling.folds_run(t)} folds"
     return f"{said}{width}, {t.epochs} epochs, {n if t.results[0].info['n_folds'] > 1 else verdicts.count(len(t.seeds), 'seed')}"
 
 
@@ -418,18 +418,18 @@ def arm_rows(plan: plans.Profile, group: dict[str, Tested], suffix: str) -> list
 def unnamed(tested: dict[str, Tested]) -> str:
     """A sentence on the classes that no network ever names, which accuracy does not show."""
     printed = published_recalls("Table 3", FER_CLASSES)
-    said = ""
+    said = []
     for k, name in enumerate(FER_CLASSES):
         if not tested or any((t.predicted() == k).any() for t in tested.values()):
             continue
-        low, high = (f(printed[m][k] for m in printed if m in tables.METHODS) for f in (min, max))
+        low, high = (f(printed[m][k] for m in printed if m in METHODS) for f in (min, max))
         t = next(iter(tested.values()))
         n, epochs = int((t.labels == k).sum()), t.epochs
-        said += (
+        said.append(
             f"No network of {epochs} epochs names *{name}* even once (0 of {n} faces; the paper prints recalls of {low:.0f} "
             f"to {high:.0f} %)."
         )
-    return said
+    return " ".join(said)
 
 
 LAB_HEAD = [
@@ -607,7 +607,7 @@ def split_cells(t: Tested | None) -> list[str]:
     if t is None:
         return [tables.NOT_RUN, "", "", "", ""]
     cells = [pooling.mean_accuracy(t.hits(view), t.subject) for view in ("centre", "tencrop")]
-    return [*cells, str(len(set(t.folds))), joined(r.info["n"]["test"] for r in t.results), t.epochs]
+    return [*cells, str(len(t.folds)), pooling.joined(r.info["n"]["test"] for r in t.results), t.epochs]
 
 
 def measured(t: Tested | None, other: str | None = "tencrop", view: str = "centre") -> list[str]:
@@ -630,11 +630,6 @@ INTERVALS = "95 % intervals [over people](#words)"
 def points(lines: Iterable[str]) -> str:
     """A list of those that say something."""
     return "\n".join(f"- {line}" for line in lines if line)
-
-
-def joined(numbers: Iterable[int]) -> str:
-    """Different numbers, ascending: 98/99."""
-    return "/".join(str(n) for n in np.unique(list(numbers)))
 
 
 def signed(estimate: str) -> str:
