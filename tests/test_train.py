@@ -253,8 +253,8 @@ def test_selection_takes_the_first_best_epoch_of_public_test(faces, tmp_path, mo
     monkeypatch.setattr(
         train,
         "_accuracies",
-        lambda model, image, mask, labels, train, parts, *_: [
-            next(scripted[faces.split[p[0]]]) for p in parts
+        lambda model, image, mask, labels, parts, *_: [
+            next(scripted[faces.split[p[0]]]) for p in (parts.valid, parts.test)
         ],
     )
     fitted = tiny_fit(replace(recipe, epochs=4), tmp_path / "long", faces=faces)
