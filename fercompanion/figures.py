@@ -417,10 +417,10 @@ def detection_rates(table: pd.DataFrame, images: pd.DataFrame):
         ax.plot(range(len(table)), table[column], marker, label=column, ms=5, alpha=0.8)
     counts = ["\n".join(f"{n:,.0f}" for n in images.loc[name]) for name in table.index]
     names = [f"{name}\n{n}" for name, n in zip(table.index, counts, strict=True)]
-    ax.set_xticks(range(len(table)), names, fontsize=7)
-    label = ax.text(-0.02, -0.035, "\n" + "\n".join(table), transform=ax.transAxes, fontsize=7, color="0.35")
-    label.set(ha="right", va="top", linespacing=1.2)
-    ax.set(ylabel="faces found by MTCNN, %", ylim=(min(90, table.min().min() - 1), 100.3))
+    ax.set_xticks([-0.95, *range(len(table))], ["\n" + "\n".join(table), *names], fontsize=7)
+    ax.tick_params(axis="x", length=0)
+    ax.set(ylabel="faces found by MTCNN, %", xlim=(-1.4, len(table) - 0.6))
+    ax.set_ylim(min(90, table.min().min() - 1), 100.3)
     ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
