@@ -243,11 +243,11 @@ def trust(plan: plans.Profile) -> str:
     if not tested:
         return ""
     most, n = max(len(t.seeds) for t in tested), sum(len(t.results) for t in tested)
-    few = f"no network has the {pooling.FEWEST} seeds (repeated trainings) on FER2013 that our verdicts ask for. "
+    few = f" No network has the {pooling.FEWEST} seeds (repeated trainings) there that our verdicts ask for."
     best = max(100 * t.hits().mean() for t in tested)
     return (
-        f"How far to trust this: {few * (most < pooling.FEWEST)}LKRNet and its baselines were trained there at full width, in "
-        f"{n} runs; the best network has {best:.1f} %, where public ones of its kind have [72.6 to 73.1]"
+        f"How far to trust this: LKRNet and its baselines were trained on FER2013 at full width, in {n} runs.{few * (most < pooling.FEWEST)} "
+        f"The best has {best:.1f} %, where public networks of its kind have [72.6 to 73.1]"
         "(results/TABLES.md#lkrnets-printed-numbers). The other three papers' runs on FER2013 are short and narrow: their "
         "accuracies cannot be compared with the printed ones."
     )
