@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from . import evaluate, explain, plans, pooling, tables, untrained
+from . import evaluate, explain, plans, pooling, protocols, tables, untrained
 from .arithmetic import champion, disgust, hard_triplets, parameters, same_loss
 from .data import FER_CLASSES, JOINED
 from .doctor import EXPECTED_COUNTS
@@ -613,7 +613,7 @@ def unseen_people(archive: Archive) -> Judgement:
     """K5: random frames measure what folds of new people measure, to a point."""
     found = proposed(archive, "random", "subject")
     if absent := [p for p in ("random", "subject") if p not in found]:
-        return not_run(archive, ["kim"], f"Missing splits: {', '.join(absent)}")
+        return not_run(archive, ["kim"], f"Missing: {', '.join(protocols.TITLES[p] for p in absent)}")
     seen = {p: pooling.estimate_of(t.hits("centre"), t.subject) for p, t in found.items()}
     gap = minus(seen["random"], seen["subject"])
     runs = min(len(found[p].folds) for p in ("random", "subject"))
@@ -624,7 +624,7 @@ def unseen_people(archive: Archive) -> Judgement:
     j = Judgement(
         verdict,
         f"{e.why}; within 1 point would be the same",
-        ours="; ".join([*(f"{p} {v}" for p, v in seen.items()), shown([e])]),
+        ours="; ".join([*(f"{protocols.TITLES[p]} {v}" for p, v in seen.items()), shown([e])]),
         published="no difference named (implied)",
         test="bootstrap over subjects under each protocol",
         protocol="; ".join(setting(t, "centre") for t in found.values()),

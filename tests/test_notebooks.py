@@ -3,7 +3,7 @@
 import ast
 import importlib.util
 import re
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 import nbval.kernel
@@ -43,6 +43,19 @@ def test_the_readme_names_every_notebook_and_real_minutes():
     text = (ROOT / "README.md").read_text()
     assert all(path.name in text or path.stem.startswith("00") for path in NOTEBOOKS)
     assert "_MINUTES" not in text
+
+
+def test_what_readmes_python_names_is_there():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        names, tree = {}, ast.parse(block)
+        for node in tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(ast.unparse(node), names)
+        used = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)]
+        modules = [(names[n.value.id], n.attr) for n in used if isinstance(names.get(n.value.id), ModuleType)]
+        assert all(hasattr(module, attribute) for module, attribute in modules)
 
 
 def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):

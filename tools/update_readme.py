@@ -147,7 +147,7 @@ def kim_point(plan: plans.Profile) -> str:
         occluded = (
             f" Training on occluded faces adds {covered - covered_clean:.1f} points on occluded test faces"
             f"{' of new people' * ('new people' in robust.protocol)} and {seen - seen_clean:.1f} on clean ones: {short(e.ours, '')} more "
-            f"({re.search(r'[0-9]+ folds?', robust.protocol)[0]} on which no network collapsed)."
+            f"({re.search(r'[0-9]+ (?:fold|split)s?', robust.protocol)[0]} on which no network fell back)."
         )
     return (
         f"**Kim et al.** print {value:.2f} % on random frames of CK+. The printed recipe gets {at_random} there, and {unseen} "
@@ -165,7 +165,7 @@ def together_point(plan: plans.Profile) -> str:
         "**The mean of four networks**, one from each paper (LKRNet; DNNRL's DNN; Liu et al.'s A; a small one of Kim et al.'s; "
         f"all by settings of ours, softmaxes with equal weights), is right on {tenths(accuracy[each[0]])} % of FER2013's PrivateTest, and on "
         f"{tenths(accuracy[each[-1]])} % with those that were trained longest ([other means](figures/{plan.name}/together.csv)). The best mean "
-        "published without outside data has 75.2 % (Pramerdorfer and Kampel 2016, eight networks)."
+        "published without outside data when these papers were written has 75.2 % (Pramerdorfer and Kampel 2016, eight networks)."
     )
 
 
@@ -255,7 +255,7 @@ def trust(plan: plans.Profile) -> str:
 
 BESIDE = (
     "LKRNet's accuracies follow from the recalls that it prints. Ours: mean over seeds, 95 % interval, the epoch selected on "
-    "PublicTest, on CK+ the last. [All arms, other views, and what each number rests on](results/TABLES.md) · [what was not done]"
+    "PublicTest, on CK+ the last. [More arms, other views, and what each number rests on](results/TABLES.md) · [what was not done]"
     "(results/README.md#what-was-not-done)"
 )
 
@@ -309,14 +309,14 @@ def verdict_block(plan: plans.Profile) -> str:
     return (
         f"## Claims\n\n{len(judged())} claims of the four papers, judged by arithmetic or on the runs below:\n\n"
         + "\n".join(lines)
-        + "\n\nThe rules:\n\n"
+        + "\n\nThe rules in short (in full: [notebook 10](../notebooks/10_claims.ipynb)):\n\n"
         "- Runs shorter or narrower than those of the profile `paper` (on FER2013 full width and 40 epochs, by our recipe) settle "
         "nothing.\n"
         "- With fewer than five pairs of runs a difference of accuracies counts only if it is large: two points more than the "
         "smallest that such runs detect with 80 % power (a difference of differences: four points more). Levels, recalls and heat "
         "maps are then not judged at all.\n\n"
         f"What was printed, what was measured and how it was tested stands for each in [claims.csv](../figures/{plan.name}/claims.csv), "
-        "the reasons in [notebook 10](../notebooks/10_claims.ipynb) (as committed, it shows runs on synthetic faces)."
+        "which notebook 10 shows too (as committed, of runs on synthetic faces)."
     )
 
 
