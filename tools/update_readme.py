@@ -147,7 +147,7 @@ def kim_point(plan: plans.Profile) -> str:
         occluded = (
             f" Training on occluded faces adds {covered - covered_clean:.1f} points on occluded test faces"
             f"{' of new people' * ('new people' in robust.protocol)} and {seen - seen_clean:.1f} on clean ones: {short(e.ours, '')} more "
-            f"({re.search(r'[0-9]+ (?:fold|split)s?', robust.protocol)[0]} on which no network fell back)."
+            f"({re.search(r'[0-9]+ (?:fold|split)s?', robust.protocol)[0]}; those on which a network lost what it had learnt are left out)."
         )
     return (
         f"**Kim et al.** print {value:.2f} % on random frames of CK+. The printed recipe gets {at_random} there, and {unseen} "
