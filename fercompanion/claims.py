@@ -569,8 +569,8 @@ def spoken_recalls(archive: Archive) -> Judgement:
             true, _, other = r["class"].partition("->")  # of a recall there is no other
             true, taken = (classes.index(names.get(c, c)) for c in (true, other or true))
             each.append(pooling.estimate_of(t.predicted()[:, t.labels == true] == taken))
-        printed = [float(r["value"]) for r in rows]
-        signs[split] = [within(e, x - 5, x + 5) for e, x in zip(each, printed, strict=True)]
+        claimed = [float(r["value"]) for r in rows]
+        signs[split] = [within(e, x - 5, x + 5) for e, x in zip(each, claimed, strict=True)]
         ours.append(f"{split}: {', '.join(f'{words} {e}' for words, e in zip(said, each, strict=True))}")
     verdict = HOLDS if any(set(s) == {HOLDS} for s in signs.values()) else OPEN
     if all(FAILS in s for s in signs.values()):
