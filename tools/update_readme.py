@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from fercompanion import claims, evaluate, plans, pooling, runs, siblings, tables, untrained, verdicts
 from fercompanion.data import FER_CLASSES
@@ -22,12 +23,23 @@ HERE = Path(__file__).resolve().parents[1]
 README, TABLES = HERE / "README.md", HERE / "results/TABLES.md"
 PROFILE = plans.profile("paper")
 """Whose runs are shown; where it has none yet, those of the profile that it names instead."""
+INTERVALS = "95 % intervals [over people](#words)"
+BESIDE = (
+    "LKRNet's accuracies follow from the recalls that it prints. Ours: mean over seeds, 95 % interval, the epoch selected on "
+    "PublicTest, on CK+ the last. [More arms, other views, and what each number rests on](results/TABLES.md) · [what was not done]"
+    "(results/README.md#what-was-not-done)"
+)
 
 
 @cache
 def judged() -> list[verdicts.Judgement]:
     """All claims, in the papers' order."""
     return claims.judge_all(PROFILE)
+
+
+def arms_of(part: Callable, plan: plans.Profile) -> dict[str, Tested]:
+    """The arms of a part of a profile, such as `plans.wild_runs`, as far as they were run."""
+    return pooling.by_arm(runs.find_all(part(plan), plan.name))
 
 
 def findings_block(plan: plans.Profile) -> str:
@@ -43,10 +55,10 @@ def claims_point() -> str:
     several = ("hold", "do not", "are not settled", "were not run", "cannot be tested here")
     said, found = dict(zip(verdicts.VERDICTS, several, strict=True)), Counter(j.verdict for j in judged())
     counts = [f"{n} {said[verdict]}" for verdict in verdicts.VERDICTS if (n := found[verdict])]
-    implied = [j.claim.id for j in judged() if j.claim.text.startswith("(implied)")]
+    unprinted = [j.claim.id for j in judged() if j.claim.text.startswith("(implied)")]
     arithmetic = sum(j.verdict == verdicts.FAILS and not j.profile for j in judged())
     return (
-        f"Of **{len(judged())} claims**, all printed but {listed(implied)}, which is implied, {', '.join(counts)}. Of those "
+        f"Of **{len(judged())} claims**, all printed but {listed(unprinted)}, which is implied, {', '.join(counts)}. Of those "
         f"that do not hold {arithmetic} fail by arithmetic, without any run ([each claim, and why](results/TABLES.md#claims))."
     )
 
@@ -55,7 +67,7 @@ def lkrnet_point(plan: plans.Profile) -> str:
     """What LKRNet adds to VGG19 on FER2013, and on new people of CK+."""
     gain, ours, found, outside = claims.printed("wild", "lkrnet", "vgg19"), [], [], []
     for part in (plans.wild_runs, plans.long_runs, plans.strong_runs):
-        tested = pooling.by_arm(runs.find_all(part(plan), plan.name))
+        tested = arms_of(part, plan)
         if not pooling.lacking(tested, *plans.LONG_ARMS):
             e = claims.compare("wild", tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
             found.append(f"that it is larger {e.verdict}" if e.verdict != verdicts.OPEN else e.verdict)
@@ -97,7 +109,7 @@ def lab_said(plan: plans.Profile) -> str:
 def dnnrl_point(plan: plans.Profile) -> str:
     """DNNRL's loss alone, and beside cross-entropy."""
     plan = plans.shown(plan, plans.dnnrl_runs)
-    tested = pooling.by_arm(runs.find_all(plans.dnnrl_runs(plan), plan.name))
+    tested = arms_of(plans.dnnrl_runs, plan)
     floor = untrained.grey_neighbours(plan.name, plan.wild)
     if floor is None or pooling.lacking(tested, "dnnrl-joint", "tdnn-joint", "dnnrl"):
         return ""
@@ -172,17 +184,14 @@ def together_point(plan: plans.Profile) -> str:
 def beside(plan: plans.Profile) -> str:
     """The papers' main numbers beside ours: what each prints of its proposal and of what it improves on."""
     rows = []
-    implied = {
-        item: tables.implied(item, *counted(item))["implied accuracy"] for item in ("Table 2", "Table 3")
-    }
 
     def row(name: str, paper: str, e: evaluate.Estimate | None, how: str, sign: str = "") -> None:
         rows.append([name, paper, short(e, sign) if e else tables.NOT_RUN, how])
 
-    wild = pooling.by_arm(runs.find_all(plans.wild_runs(plan), plan.name))
+    wild = arms_of(plans.wild_runs, plan)
     lab = pooling.same_folds(runs.find_all(plans.lab_runs(plan, ("subject",)), plan.name))
     for group, tested, item, where in (("wild", wild, "Table 3", "FER2013"), ("lab", lab, "Table 2", "CK+")):
-        paper = implied[item]
+        paper = implied(item)
         for arm in plans.LONG_ARMS:
             t = tested.get(arm)
             margin = " ± 0.5" * (item == "Table 3")
@@ -198,7 +207,7 @@ def beside(plan: plans.Profile) -> str:
             row(f"LKRNet − VGG19, {where}", f"{gain:+.2f}", e.ours, "points, as above", "+")
 
     held = plans.shown(plan, plans.dnnrl_runs)
-    tested = pooling.by_arm(runs.find_all(plans.dnnrl_runs(held), held.name))
+    tested = arms_of(plans.dnnrl_runs, held)
     for method, arm in ACCURACIES["DNNRL"].items():
         if arm in ("tdnn", "dnnrl"):
             t, value = tested.get(arm), published_accuracies("DNNRL", "Table 2")[method]
@@ -239,7 +248,7 @@ def beside(plan: plans.Profile) -> str:
 def trust(plan: plans.Profile) -> str:
     """How many seeds there are at full width on FER2013, and how near the best network comes to public ones."""
     parts = (plans.wild_runs, plans.long_runs, plans.strong_runs)
-    tested = [t for p in parts for t in pooling.by_arm(runs.find_all(p(plan), plan.name)).values()]
+    tested = [t for p in parts for t in arms_of(p, plan).values()]
     if not tested:
         return ""
     most, n = max(len(t.seeds) for t in tested), sum(len(t.results) for t in tested)
@@ -253,19 +262,13 @@ def trust(plan: plans.Profile) -> str:
     )
 
 
-BESIDE = (
-    "LKRNet's accuracies follow from the recalls that it prints. Ours: mean over seeds, 95 % interval, the epoch selected on "
-    "PublicTest, on CK+ the last. [More arms, other views, and what each number rests on](results/TABLES.md) · [what was not done]"
-    "(results/README.md#what-was-not-done)"
-)
-
-
-def counted(item: str) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Classes and test images of LKRNet's "Table 2" (CK+) or "Table 3" (FER2013)."""
-    if item == "Table 3":
-        return FER_CLASSES, EXPECTED_COUNTS["fer2013"]["PrivateTest"]
-    counts = EXPECTED_COUNTS["ckplus"]["all"]
-    return tuple(counts), counts
+def implied(item: str) -> pd.Series:
+    """Network -> the accuracy in per cent that LKRNet's "Table 2" (CK+) or "Table 3" (FER2013) implies."""
+    counts, classes = EXPECTED_COUNTS["fer2013"]["PrivateTest"], FER_CLASSES
+    if item == "Table 2":
+        counts = EXPECTED_COUNTS["ckplus"]["all"]
+        classes = tuple(counts)
+    return tables.implied(item, classes, counts)["implied accuracy"]
 
 
 def how(t: Tested, said: str = "", splits: bool = False) -> str:
@@ -286,26 +289,25 @@ def short(e: evaluate.Estimate, sign: str = "+") -> str:
 
 
 def verdict_block(plan: plans.Profile) -> str:
-    """Which claims stand, by verdict, why the others are open, and their picture."""
+    """Which claims stand, by verdict, and why the others are open."""
     lines = []
     for verdict in verdicts.VERDICTS:
-        own = [j for j in judged() if j.verdict == verdict]
-        if verdict == verdicts.OPEN:
-            why = {j.claim: j.lacks or "runs enough, but their scatter allows no verdict" for j in own}
+        if not (own := [j for j in judged() if j.verdict == verdict]):
+            continue
+        if verdict != verdicts.OPEN:
+            exact = verdict in (verdicts.HOLDS, verdicts.FAILS)
             told = [
-                f"\n  - {lacks}, {len(ids)}: {'; '.join(ids)}"
-                for lacks in dict.fromkeys((verdicts.SHORT, verdicts.FEW, *why.values()))
-                if (ids := [f"{c.text} ({c.id})" for c, w in why.items() if w == lacks])
+                f"{j.claim.text} ({j.claim.id}{', by arithmetic' * (exact and not j.profile)})" for j in own
             ]
-        else:
-            told = [
-                f"{j.claim.text} ({j.claim.id}{', by arithmetic' * (not j.profile and j.verdict in (verdicts.HOLDS, verdicts.FAILS))})"
-                for j in own
-            ]
-        if own:
-            lines.append(
-                f"- *{verdict}*, {len(own)}: {'; '.join(told)}.".replace(": \n", ":\n").replace("; \n", ";\n")
-            )
+            lines.append(f"- *{verdict}*, {len(own)}: {'; '.join(told)}.")
+            continue
+        why = {j.claim: j.lacks or "runs enough, but their scatter allows no verdict" for j in own}
+        reasons = []
+        for lacks in dict.fromkeys((verdicts.SHORT, verdicts.FEW, *why.values())):
+            if told := [f"{claim.text} ({claim.id})" for claim, w in why.items() if w == lacks]:
+                reasons.append(f"  - {lacks}, {len(told)}: {'; '.join(told)}")
+        every = ";\n".join(reasons)
+        lines.append(f"- *{verdict}*, {len(own)}:\n{every}.")
     return (
         f"## Claims\n\n{len(judged())} claims of the four papers, judged by arithmetic or on the runs below:\n\n"
         + "\n".join(lines)
@@ -329,7 +331,7 @@ def wild_block(plan: plans.Profile) -> str:
     }
     blocks, shown = ["## LKRNet on FER2013\n\nAccuracy on PrivateTest, %."], set()
     for held in plans.held(plan):
-        groups = [pooling.by_arm(runs.find_all(part(held), held.name)) for part in parts]
+        groups = [arms_of(part, held) for part in parts]
         rows = [
             row
             for group, suffix in zip(groups, parts.values(), strict=True)
@@ -403,10 +405,9 @@ ARM_HEAD = [
 
 def arm_rows(plan: plans.Profile, group: dict[str, Tested], suffix: str) -> list[list[str]]:
     """A row of `ARM_HEAD` for each arm of the plan that was run."""
-    implied = tables.implied("Table 3", FER_CLASSES, EXPECTED_COUNTS["fer2013"]["PrivateTest"])
     gains, rows = tables.differences(group, "FER2013"), []
     for arm in [a for a in plan.arms if a in group]:
-        name, value = f"{TITLES[arm]} − {TITLES['vgg19']}", implied["implied accuracy"].get(TITLES[arm])
+        name, value = f"{TITLES[arm]} − {TITLES['vgg19']}", implied("Table 3").get(TITLES[arm])
         gain = ["", ""]
         if name in gains.index:
             gain = [f"{gains['paper'][name]:+.2f}", signed(gains["ours"][name])]
@@ -490,15 +491,13 @@ def literal_said(tested: dict[str, Tested]) -> str:
 
 def lab_rows(found: dict[str, dict[str, Tested]], arms: list[str], suffix: str = "") -> list[list[str]]:
     """A row of `LAB_HEAD` for each of the arms; `found`: protocol -> arms that were run."""
-    counts = EXPECTED_COUNTS["ckplus"]["all"]
-    implied = tables.implied("Table 2", tuple(counts), counts)["implied accuracy"]
     rows, gains = [], tables.differences(found["subject"], "CK+", clusters=True)
     for arm in arms:
         own, name = [found[p].get(arm) for p in found], f"{TITLES[arm]} − {TITLES['vgg19']}"
         cells = [pooling.mean_accuracy(t.hits(), t.subject) if t else tables.NOT_RUN for t in own]
-        paper, cells = implied.get(TITLES[arm]), [*cells, "", ""]
+        paper, cells = implied("Table 2").get(TITLES[arm]), [*cells, "", ""]
         if name in gains.index and paper:
-            table2 = paper - implied[TITLES["vgg19"]]
+            table2 = paper - implied("Table 2")[TITLES["vgg19"]]
             cells[2:] = [f"{gains['paper'][name]:+.2f} / {table2:+.1f}", signed(gains["ours"][name])]
         t = next((t for t in own if t), None)
         size = [f"{len(t.labels):,}", f"{t.epochs}, {pooling.folds_run(t)}"] if t else ["", ""]
@@ -512,7 +511,7 @@ WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies 
 def dnnrl_block(plan: plans.Profile) -> str:
     """DNNRL's Table 2, with the floor of grey values and the softmax network's own features under k-NN."""
     plan = plans.shown(plan, plans.dnnrl_runs)
-    tested = pooling.by_arm(runs.find_all(plans.dnnrl_runs(plan), plan.name))
+    tested = arms_of(plans.dnnrl_runs, plan)
     printed, rows = published_accuracies("DNNRL", "Table 2"), []
     if floor := untrained.grey_neighbours(plan.name, plan.wild):
         hits, clean, k = floor
@@ -622,9 +621,6 @@ def measured(t: Tested | None, other: str | None = "tencrop", view: str = "centr
 def accuracies(t: Tested) -> list[str]:
     """Centre crop, TenCrop, TenCrop without copies."""
     return [pooling.mean_accuracy(h) for h in (t.hits("centre"), t.hits(), t.hits()[:, t.clean])]
-
-
-INTERVALS = "95 % intervals [over people](#words)"
 
 
 def points(lines: Iterable[str]) -> str:
