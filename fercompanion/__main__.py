@@ -187,6 +187,10 @@ def train(options) -> int:
         raise DataError(f"--folds {options.folds}: expected 1 or more")
     if not 1 <= options.fold <= options.folds:
         raise DataError(f"--fold {options.fold}: expected 1 to {options.folds}")
+    if protocol == "official" and options.fold > 1:
+        raise DataError(
+            f"--fold {options.fold}: protocol official has no folds; leave it out, or set --protocol"
+        )
     folds = (options.fold - 1, options.folds) if protocol != "official" else (0, 1)
     if options.name and not options.set:
         raise DataError(f"--name {options.name}: names a recipe that --set changes, and nothing is set")

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from .layouts import SPLITS, DataError, first_line, read_ckplus, read_fer2013, read_sfew, read_sheet
+from .layouts import (
+    SPLITS,
+    DataError,
+    first_line,
+    read_ckplus,
+    read_fer2013,
+    read_sfew,
+    read_sheet,
+    unreadable,
+)
 
 __all__ = [
     "CK_CLASSES",
@@ -23,6 +32,7 @@ __all__ = [
     "clean_mask",
     "first_line",
     "load_faces",
+    "unreadable",
 ]
 
 # The order of the numbers in fer2013.csv; CK+ has contempt in the place of neutral.
@@ -54,13 +64,14 @@ HOW_TO_GET = {
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """A data set of grey 48x48 faces.
+    """A data set of grey square faces.
 
     Attributes
     ----------
     name : str
         "demo", "demo-ck", "fer2013", "ckplus", "sfew" or "fer2013+sfew".
-    images : ndarray of uint8, (N, 48, 48)
+    images : ndarray of uint8, (N, S, S)
+        S = 48 unless `superres.enlarge` made them larger.
     labels : ndarray of int64, (N,)
         Index into `classes`.
     classes : tuple of str

@@ -21,21 +21,27 @@ def architecture(model, crop: int = 44):
         trunk.append(f"block {k}\n{_size(maps.shape[1:])}")
     figure, ax = plt.subplots(figsize=(11, 2.8))
     steps = _chain(ax, 0, 0.5, [f"image\n1×{crop}×{crop}", *trunk], "#F2F2F2")
-    mask = _box(ax, 4 * STEP, -0.55, f"MTCNN mask M\n1×{crop}×{crop}", "#E8F3EC")
+    mask, small = _chain(
+        ax,
+        3 * STEP,
+        -0.55,
+        [f"MTCNN mask M\n1×{crop}×{crop}", f"M(p)↓\n1×{_size(maps.shape[2:])}"],
+        "#E8F3EC",
+    )
     answer = _box(ax, (len(steps) + 5.2) * STEP, 0.5, "prediction: mean of\nboth softmaxes", "#F2F2F2")
     for y, branch, first, colour in (
         (1.0, "global", "p", "#DCE9F5"),
         (0.0, "local", "p′ = p ⊙ M(p)↓\n(Eq. 4)", "#FBE3D2"),
     ):
         linear = [m.out_features for m in model.heads[branch].children() if isinstance(m, nn.Linear)]
-        pooled = f"pool, mean\n{model.heads[branch][0].in_features}"
+        pooled = f"max-pool,\nmean {model.heads[branch][0].in_features}"
         classes = model.classifiers[branch].out_features
         texts = [first, pooled, *[f"FC {n}" for n in linear], f"FC {classes}, CE\n({branch} branch)"]
         boxes = _chain(ax, (len(steps)) * STEP, y, texts, colour)
         _arrow(ax, steps[-1], boxes[0])
         _arrow(ax, boxes[-1], answer)
         if branch == "local":
-            _arrow(ax, mask, boxes[0])
+            _arrow(ax, small, boxes[0])
         else:
             loss = _box(
                 ax, (len(steps) + len(linear) + 1.4) * STEP, 0.5, "+ λ · triplet (unit length)", "white"

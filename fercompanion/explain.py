@@ -15,9 +15,13 @@ from .data import DataError, Faces
 from .landmarks import Landmarks
 from .models import build_model, options
 from .predict import forward, gather, make_masks, this_machine, to_stack
+from .progress import tqdm
 from .recipes import Recipe
 from .regions import key_region_mask
 from .runs import Result, kept_arrays
+
+BLOCK = 4
+"""The block of VGG19 whose last map is weighted: 5 x 5 on 44 x 44 crops; block 5's 2 x 2 cannot tell an eye from a mouth."""
 
 
 class OneInput(nn.Module):
@@ -56,7 +60,6 @@ def grad_cam(
     faces: Faces,
     landmarks: Landmarks | None,
     rows: np.ndarray,
-    block: int = 4,
     batch_size: int = 64,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Grad-CAM of the predicted class's log-probability.  The model itself is not changed.
@@ -64,8 +67,6 @@ def grad_cam(
     Parameters
     ----------
     rows : int (n,), images of `faces`.
-    block : 1-5, the block of VGG19 whose last map is weighted.  On 44 x 44 crops block 4's is 5 x 5 and block
-        5's only 2 x 2, too coarse to tell an eye from a mouth.
 
     Returns
     -------
@@ -76,7 +77,7 @@ def grad_cam(
     ------
     DataError
         The recipe enlarges or pads the faces, so that the maps would not lie on them; the network has no blocks of VGG19;
-        or its key regions are missing.
+        its key regions are missing; or their mean over Training is asked for where there are no official splits.
     """
     from pytorch_grad_cam import GradCAM
 
@@ -86,22 +87,28 @@ def grad_cam(
         )
     if landmarks is None and recipe.mask != "none":
         raise DataError(f"mask={recipe.mask!r}: heat maps of this network need the faces' landmarks")
+    training = faces.where("Training")
+    if recipe.mask == "mean" and not len(training):
+        raise DataError(
+            f"{faces.name}: mask='mean' is the mean over Training, and there are no official splits; choose another arm"
+        )
     if {recipe.size, recipe.canvas} != {side := faces.images.shape[-1]}:
         raise DataError(
             f"size={recipe.size}, canvas={recipe.canvas}: heat maps need faces as they are, {side} pixels"
         )
 
     device = this_machine().device
-    masks = make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, faces.where("Training"))
+    masks = make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, training)
     image, mask = to_stack(faces.images[rows], None if masks is None else masks[rows], device)
     seen = copy.deepcopy(model).float().to(device).eval().requires_grad_(False)
-    layer = seen.trunk[block - 1]
+    layer = seen.trunk[BLOCK - 1]
     # No `with`: on leaving, the package's context manager swallows IndexError.
     cam = GradCAM(model=OneInput(seen), target_layers=[layer])
     list(layer.parameters())[-1].requires_grad_(True)  # gradients end in the map, not in the image
     cams, predicted = [], []
     try:
-        for part in torch.arange(len(rows), device=device).split(batch_size):
+        batches = torch.arange(len(rows), device=device).split(batch_size)
+        for part in tqdm(batches, "Grad-CAM", unit="batch", leave=False, delay=2.0):
             stack = centre_view(gather(image, mask, part), recipe)
             cams.append(cam(stack, targets=None))  # of the winning class
             predicted.append(cam.outputs.argmax(1))
@@ -111,14 +118,14 @@ def grad_cam(
 
 
 def mass_in_regions(
-    cams: np.ndarray, landmarks: Landmarks, rows: np.ndarray, size: int = 48, alpha: float = 0.3
+    cams: np.ndarray, landmarks: Landmarks, rows: np.ndarray, alpha: float = 0.3
 ) -> np.ndarray:
     """Share of each heat map's mass that lies in the face's key regions, float (n,); claim of Sect. 4.3.3.
 
     A map that is zero everywhere has no share: nan.
     """
     crop = cams.shape[-1]
-    masks = key_region_mask(landmarks.points[rows], landmarks.boxes[rows], size, alpha)
+    masks = key_region_mask(landmarks.points[rows], landmarks.boxes[rows], 48, alpha)
     inside = center_crop(torch.as_tensor(masks)[:, None], [crop])[:, 0].numpy() > 0
     total = cams.sum((1, 2), dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from scipy.cluster.vq import vq
 from torchvision.transforms.functional import center_crop
 
-from .arithmetic import exponential_slopes
+from . import arithmetic
 from .augment import black_blocks, random_crop, random_flip
 from .data import DataError, Faces
 from .landmarks import Landmarks
@@ -213,7 +214,13 @@ def preprocessing(face: np.ndarray, mask: np.ndarray, seed: int = 0):
     return figure
 
 
-def curves(tested: dict[str, Tested], part: str, ylabel: str, printed: dict[str, float] | None = None):
+def curves(
+    tested: dict[str, Tested],
+    part: str,
+    ylabel: str,
+    printed: dict[str, float] | None = None,
+    whose: str = "the paper's",
+):
     """Fig. 9: accuracy against epochs, a line an arm.
 
     Right of the last epoch a bar an arm from its lowest seed or fold to its highest, since bands of many arms are one
@@ -222,8 +229,9 @@ def curves(tested: dict[str, Tested], part: str, ylabel: str, printed: dict[str,
     Parameters
     ----------
     printed : arm -> the paper's accuracy in per cent: a stroke in the right margin.
+    whose : what the legend calls these strokes.
     """
-    figure, ax = plt.subplots(figsize=(6.2 if len(tested) > 4 else 4.8, 3.0))
+    figure, ax = plt.subplots(figsize=(6.2, 3.0))
     length = max(len(r.history["epoch"]) for t in tested.values() for r in t.results)
     for place, (arm, t) in enumerate(tested.items(), 1):
         style = arm_style(arm) | ({"ms": 3.5} if length <= 12 else {"marker": None})
@@ -238,12 +246,9 @@ def curves(tested: dict[str, Tested], part: str, ylabel: str, printed: dict[str,
         where = {"transform": ax.get_yaxis_transform(), "clip_on": False, "solid_capstyle": "butt"}
         ax.plot([1.005, 1.04], [value, value], lw=2, color=arm_style(arm)["color"], **where)
     if shown:
-        ax.plot([], [], "_", ms=9, mew=2, color="0.4", label="the paper's")
+        ax.plot([], [], "_", ms=9, mew=2, color="black", label=whose)
     ax.set(ylabel=ylabel)
-    if len(tested) > 4:
-        figure.legend(loc="outside right center")
-    else:
-        ax.legend(loc="lower right")
+    figure.legend(loc="outside right center")
     return figure
 
 
@@ -299,9 +304,9 @@ def embeddings(
     n = np.bincount(labels, minlength=len(classes))
     for ax, (arm, xy) in zip(axes[0], points.items(), strict=True):
         for k, name in enumerate(classes):
-            # The fewer, the larger and the further in front: 55 points among thousands would disappear.
+            # The fewer, the further in front, and where marks are small the larger: 55 among thousands would disappear.
             own, rare = labels == k, n[k] < len(labels) / 20
-            look = {"s": size * (1 + 3 * rare), "c": CLASS_COLOURS[k], "marker": CLASS_MARKERS[k]}
+            look = {"s": 14 if rare else size, "c": CLASS_COLOURS[k], "marker": CLASS_MARKERS[k]}
             ax.scatter(*xy[own].T, lw=0, alpha=0.75, zorder=2 + (n > n[k]).sum() / len(n), label=name, **look)
         ax.set_title(titles[arm])
     _bare(axes)
@@ -468,7 +473,7 @@ def _bare(axes) -> None:
 
 def exponential_loss(alpha: float = 0.2):
     """DNNRL's Fig. 3: the loss of a triplet against its relative distance D, and beside it its slope dL/dD."""
-    table = exponential_slopes(np.linspace(-4, 4, 401).round(9), alpha)
+    table = arithmetic.exponential_slopes(np.linspace(-4, 4, 401).round(9), alpha)
     figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.7), sharex=True)
     styles = (
         ("no clamp", "--", "#D55E00"),
@@ -594,8 +599,8 @@ def protocol_strips(
 ):
     """Accuracy of each split under each protocol: untrained nearest pixels as a box, networks as dots.
 
-    The first protocol is drawn a second time, enlarged, since on CK+ all of it lies close to 100 %.  A stroke is the mean of
-    a network's splits but those that fell back.
+    The first protocol is drawn a second time, enlarged, since on CK+ all of it lies close to 100 %: on the left without
+    its dots.  A stroke is the mean of a network's splits but those that fell back.
 
     Parameters
     ----------
@@ -605,9 +610,11 @@ def protocol_strips(
     groups : protocol -> title, from left to right.
     chance : accuracy in per cent of always naming the largest class.
     """
-    figure, (ax, close) = plt.subplots(1, 2, figsize=(9.4, 3.8), width_ratios=[len(groups), 1.2])
+    figure, (ax, close) = plt.subplots(1, 2, figsize=(9.4, 3.8), width_ratios=[len(groups), 1.7])
     # A network of the printed recipe comes right behind the same one of a shortened recipe.
-    networks = sorted(set(splits["network"]), key=lambda n: (n.removesuffix(PRINTED), n.endswith(PRINTED)))
+    full, network = splits["network"].str.endswith(PRINTED), splits["network"].str.removesuffix(PRINTED)
+    splits = splits.assign(network=network, full=full)
+    networks = sorted(set(zip(network, full, strict=True)))
     rng = np.random.default_rng(0)
     if null is not None:
         ax.add_patch(plt.Rectangle((0, 0), 0, 0, fc="0.85", ec="0.35", label="nearest pixels, untrained"))
@@ -616,7 +623,8 @@ def protocol_strips(
         for group, protocol in enumerate(shown):
             if null is not None:
                 _null_box(panel, group - 0.34, null.loc[null["protocol"] == protocol, "accuracy"])
-            _strips(panel, group, splits[splits["protocol"] == protocol], networks, rng, panel is ax)
+            own = splits[splits["protocol"] == protocol]
+            _strips(panel, group, own, networks, rng, panel is ax, panel is close or protocol != first)
         for (label, value), style in zip(printed.items(), ("--", ":", "-."), strict=False):
             panel.hlines(value, -0.48, 0.48, color="black", lw=1, ls=style, label=label)
         panel.set_xlim(-0.5, len(shown) - 0.5)
@@ -629,10 +637,10 @@ def protocol_strips(
     ax.set(ylabel="accuracy, %", ylim=(0, 103))
     least = splits.loc[(splits["protocol"] == first) & splits["fell back"].isna(), "clean"].min()
     close.set(ylim=(min(89.5, least - 2), 100.6), title=f"{groups[first]}, enlarged", xticks=[])
-    handles, both = ax.get_legend_handles_labels()[0], any(n.endswith(PRINTED) for n in networks)
-    for number, network in enumerate(dict.fromkeys(n.removesuffix(PRINTED) for n in networks)):
-        handles.append(_dot(CLASS_MARKERS[number], CLASS_COLOURS[number], network))
-    if both:
+    handles = ax.get_legend_handles_labels()[0]
+    for number, name in enumerate(dict.fromkeys(name for name, _ in networks)):
+        handles.append(_dot(CLASS_MARKERS[number], CLASS_COLOURS[number], name))
+    if full.any():
         handles += [
             _dot("s", "0.35", "filled: printed recipe"),
             _dot("s", "0.35", "hollow: shortened recipe", True),
@@ -666,20 +674,27 @@ def _null_box(ax, x: float, values: pd.Series) -> None:
     )
 
 
-def _strips(ax, group: int, splits: pd.DataFrame, networks: Sequence[str], rng, tell: bool) -> None:
-    """A column of dots a network; filled if all are of one recipe, else those of a shortened recipe hollow."""
-    bare = list(dict.fromkeys(n.removesuffix(PRINTED) for n in networks))
-    both = any(n.endswith(PRINTED) for n in networks)
-    for place, network in zip(np.linspace(-0.17, 0.42, max(len(networks), 2)), networks, strict=False):
-        own, number = splits[splits["network"] == network], bare.index(network.removesuffix(PRINTED))
-        colour, whole = CLASS_COLOURS[number], network.endswith(PRINTED) or not both
-        x = group + place
-        jitter = rng.uniform(-0.03, 0.03, len(own)) if len(own) > 3 else 0
+def _strips(ax, group: int, splits: pd.DataFrame, networks: Sequence, rng, tell: bool, dots: bool) -> None:
+    """A column of dots a network; filled if all are of one recipe, else those of a shortened recipe hollow.
+
+    Parameters
+    ----------
+    networks : (name, whether by the printed recipe), from left to right.
+    tell : name the epoch in which a run fell back.
+    dots : draw all runs, else only those that fell back.
+    """
+    names, both = list(dict.fromkeys(name for name, _ in networks)), any(full for _, full in networks)
+    places = np.linspace(-0.17, 0.42, max(len(networks), 2))
+    half = min(0.045, 0.35 * np.diff(places)[0])
+    for place, (name, full) in zip(places, networks, strict=False):
+        own = splits[(splits["network"] == name) & (splits["full"] == full)]
+        colour, marker = CLASS_COLOURS[names.index(name)], CLASS_MARKERS[names.index(name)]
+        x, drawn = group + place, own if dots else own[own["fell back"].notna()]
         ax.plot(
-            x + np.zeros(len(own)) + jitter,
-            own["clean"],
-            CLASS_MARKERS[number],
-            mfc=colour if whole else "white",
+            x + (rng.uniform(-0.6, 0.6, len(drawn)) * half if len(drawn) > 3 else np.zeros(len(drawn))),
+            drawn["clean"],
+            marker,
+            mfc=colour if full or not both else "white",
             mec=colour,
             ms=4.5,
             mew=0.9,
@@ -688,7 +703,7 @@ def _strips(ax, group: int, splits: pd.DataFrame, networks: Sequence[str], rng, 
         )
         kept = own.loc[own["fell back"].isna(), "clean"]
         if len(kept):
-            ax.hlines(kept.mean(), x - 0.045, x + 0.045, color=colour, lw=2)
+            ax.hlines(kept.mean(), x - half, x + half, color=colour, lw=2)
         for value, epoch in own.loc[own["fell back"].notna() & tell, ["clean", "fell back"]].to_numpy():
             up = 1 if value < 50 else -1  # away from the line of the largest class, and from the other dots
             how = {"ha": "center", "va": "bottom" if up > 0 else "top", "fontsize": 6.5, "color": colour}
@@ -698,46 +713,49 @@ def _strips(ax, group: int, splits: pd.DataFrame, networks: Sequence[str], rng, 
 def occlusion(table: pd.DataFrame):
     """`tables.kim_occlusion`: what hiding parts of the test faces costs networks that did and did not train on such.
 
-    One panel a protocol, three in a row, two lines from clean to occluded test faces; bars are the table's intervals.
+    One panel a protocol, two lines from clean to occluded test faces; bars are the table's intervals.  Where a run fell
+    back, the lines are those without its split, and hollow marks show all splits.
     """
-    titles = table.index.unique(0)
-    rows, columns = -(-len(titles) // 3), min(len(titles), 3)
-    size = (2.5 * columns + 0.6, 2.4 * rows + 0.7)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    titles, rest = [], {}
+    for title in table.index.unique(0):
+        base, comma, without = title.partition(", without ")
+        titles += [] if comma else [title]
+        rest[base] = comma + without
+    figure, axes = plt.subplots(
+        1, len(titles), figsize=(2.25 * len(titles) + 0.6, 3.1), sharey=True, squeeze=False
+    )
     views = ["tested on clean faces", "tested on occluded faces"]
-    for ax in axes.flat[len(titles) :]:
-        ax.set_axis_off()
-    for ax, title in zip(axes.flat, titles, strict=False):
-        own = table.loc[title]
+    for ax, title in zip(axes[0], titles, strict=True):
+        own = table.loc[title + rest[title]]
         for number, name in enumerate(("clean faces", "occluded faces")):
-            e = own.loc[name, views]
-            value, low, high = np.array([(x.value, x.low, x.high) for x in e]).T
+            e, x, aside = own.loc[name, views], np.arange(2), 2 * number - 1
+            value, low, high = np.array([(one.value, one.low, one.high) for one in e]).T
+            colour, marker = CLASS_COLOURS[2 - number], CLASS_MARKERS[number]  # as in `protocol_strips`
             ax.errorbar(
-                np.arange(2) + 0.04 * (2 * number - 1),
+                x + 0.04 * aside,
                 value,
                 [value - low, high - value],
-                color=CLASS_COLOURS[2 - number],  # as in `protocol_strips`
+                color=colour,
                 ls=LINES[number],
-                marker=CLASS_MARKERS[number],
+                marker=marker,
                 ms=4.5,
                 capsize=2,
                 label=f"trained on {name}",
             )
+            if rest[title]:
+                every = [one.value for one in table.loc[title].loc[name, views]]
+                ax.plot(x + 0.14 * aside, every, marker, ms=4.5, mfc="white", mec=colour)
         splits = int(own["splits"].iloc[0])
         ax.set(xticks=[0, 1], xticklabels=["clean", "occluded"], xlim=(-0.35, 1.35))
-        ax.set_title(fill(title, 30), fontsize=9)
-        ax.text(
-            0.03,
-            0.03,
-            f"{splits} split{'s' * (splits > 1)}",
-            transform=ax.transAxes,
-            fontsize=7,
-            color="0.35",
-        )
-    for ax in axes[:, 0]:
-        ax.set_ylabel("accuracy, %")
+        ax.set_title(title.replace(", ", ",\n"), fontsize=9)
+        said = f"{splits} split{'s' * (splits > 1)}{rest[title]}"
+        ax.text(0.03, 0.03, said, transform=ax.transAxes, fontsize=7, color="0.35")
+    axes[0, 0].set_ylabel("accuracy, %")
     figure.supxlabel("test faces", fontsize=9)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    handles = axes[0, 0].get_legend_handles_labels()[0]
+    if any(rest.values()):
+        handles.append(_dot("s", "0.35", "with the one that fell back", True))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -751,11 +769,20 @@ VERDICT_MARKS = {
 """Verdict -> marker and colour; told apart by the marker alone too."""
 
 
+PRINTED_MARKS = {
+    outside: {"ls": "", "marker": marker, "ms": size, "mew": width, "color": "black"}
+    for outside, marker, size, width in ((False, "|", 8, 1.8), (True, "x", 4.5, 1.2))
+}
+"""Whether a printed difference lies outside our interval -> its mark."""
+
+
 PAPER_TITLE = {"ha": "left", "va": "center", "fontsize": 9, "fontweight": "bold", "color": "0.35"}
 
 
 def claims(judgements):
     """One row a claim: its verdict, and where it is about a difference the printed one beside ours.
+
+    A printed one outside our interval is a cross; rows without a difference say in words what they rest on.
 
     Parameters
     ----------
@@ -778,7 +805,9 @@ def claims(judgements):
             ax.plot([e.ours.low, e.ours.high], [y, y], color=edge, lw=width, solid_capstyle="butt")
             ax.plot(e.ours.value, y, "o", ms=4, mfc="white" if hollow else edge, mec=edge)
             if np.isfinite(e.published):
-                ax.plot(e.published, y, "|", ms=8, mew=1.8, color="black")
+                ax.plot(e.published, y, **PRINTED_MARKS[_outside(e)])
+        if not any(np.isfinite([e.published, e.ours.value]).any() for e in deciding):
+            ax.text(0.12, row, _in_words(j), fontsize=7, va="center", color="0.35")
         if row == 0 or judgements[row - 1].claim.paper != j.claim.paper:
             for panel in (left, ax) if row else ():
                 panel.axhline(row - 0.5, color="0.8", lw=0.7)
@@ -789,7 +818,7 @@ def claims(judgements):
     ax.set_xticks(ticks, [f"{t:+d}".replace("-", "−") if t else "0" for t in ticks])
     ax.set_xlim(min(-10, ax.get_xlim()[0]), max(10, ax.get_xlim()[1]))
     ax.minorticks_off()
-    ax.axvspan(-4, 4, fc="0.965", lw=0, zorder=0)
+    ax.axvspan(-4, 4, fc="0.965", lw=0, zorder=-1)
     ax.set_xlabel(
         "first minus second, percentage points (linear in the grey band, logarithmic outside)", fontsize=8
     )
@@ -806,7 +835,9 @@ def claims(judgements):
         for v, (m, c) in VERDICT_MARKS.items()
         if v in there
     ]
-    handles.append(plt.Line2D([], [], ls="", marker="|", ms=8, mew=1.8, color="black", label="printed"))
+    marks = {False: "printed", True: "printed, outside our interval"}
+    drawn = {_outside(e) for j in judgements for e in j.effects if e.decides and np.isfinite(e.published)}
+    handles += [plt.Line2D([], [], **PRINTED_MARKS[o], label=marks[o]) for o in sorted(drawn)]
     handles.append(plt.Line2D([], [], marker="o", ms=4, color="0.4", label="ours, 95 %"))
     if any(j.lacks == SHORT for j in judgements):
         marker, colour = VERDICT_MARKS["not settled"]
@@ -815,5 +846,25 @@ def claims(judgements):
         handles.append(
             plt.Line2D([], [], marker="o", ms=4, mfc="white", color="0.4", lw=0.9, label=f"ours, {SHORT}")
         )
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, columnspacing=1.1, handletextpad=0.4)
+    columns = {"ncols": -(-len(handles) // 3), "columnspacing": 1.5, "handletextpad": 0.4}
+    figure.legend(handles=handles, loc="outside upper center", **columns)
     return figure
+
+
+def _outside(e) -> bool:
+    """Whether the printed difference lies outside our interval, if there is one."""
+    return e.published < e.ours.low or e.published > e.ours.high
+
+
+def _in_words(j) -> str:
+    """What a judgement rests on that is about no difference."""
+    if j.verdict == NOT_RUN or not j.ours:
+        return j.verdict
+    if j.claim.judge.__module__ == arithmetic.__name__:
+        return f"needs no run: {j.test}"
+    printed, ours = re.match(r"(\D*)([0-9.]+)", j.published), re.search(r"[0-9]+[.][0-9]+", j.ours)
+    if not (printed and ours):
+        return ""
+    (name, value), more = printed.groups(), j.published.count(",")  # of several levels the first
+    how = "implied" if "implied" in j.published else "printed"
+    return f"{name}{float(ours[0]):.1f}, {how} {value}{f'; {more} more' * (more > 0)}"

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torchvision.ops import nms
 
-from .data import DataError, Faces
+from .data import DataError, Faces, unreadable
 from .progress import tqdm
 from .whole import DAMAGED, save_arrays
 
@@ -165,6 +165,8 @@ def _read(path: Path) -> dict:
             unit = np.float32(1 if f["points"].dtype.kind == "f" else GRID)  # older caches hold pixels
             columns = f["points"] / unit, f["boxes"] / unit, f["stage"]
             return dict(zip(f["digest"].tolist(), zip(*columns, strict=True), strict=True))
+    except PermissionError as error:
+        raise unreadable(path, error) from None
     except DAMAGED as error:
         raise DataError(f"{path}: not a landmark cache ({error}); delete the file and run again") from None
 

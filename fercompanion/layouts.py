@@ -98,6 +98,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Of a file that is there and may not be read: it is not damaged, and must not be deleted."""
+    return DataError(f"{path}: cannot be read ({error.strerror or error}); look at its permissions")
+
+
 def _error(path: Path, what: str, remedy: str, line: int | None = None) -> DataError:
     place = f"{path}, line {line}" if line else f"{path}"
     return DataError(" ".join(f"{place}: {what}; {remedy}.".split()))

@@ -290,27 +290,42 @@ def mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> str:
     return str(estimate_of(hits, clusters))
 
 
-def split_accuracies(t: Tested, crops: str = "centre") -> np.ndarray:
-    """Accuracy in per cent, one a split, ascending: the mean over its seeds, which are no further splits."""
-    values = pd.Series([r.info["metrics"][f"test_{crops}"] for r in t.results])
-    return values.groupby([r.info["fold"] for r in t.results]).mean().to_numpy()
+def split_accuracies(t: Tested, crops: str = "centre", seeds: Sequence[int] | None = None) -> np.ndarray:
+    """Accuracy in per cent, one a split, ascending: the mean over its seeds, or these, which are no further splits."""
+    own = [r for r in t.results if seeds is None or r.info["seed"] in seeds]
+    values = pd.Series([r.info["metrics"][f"test_{crops}"] for r in own])
+    return values.groupby([r.info["fold"] for r in own]).mean().to_numpy()
 
 
 def over_folds(first: Tested, other: Tested, crops: str) -> evaluate.Corrected | None:
-    """One arm minus another in points by the corrected resampled t over folds or splits; None for less than `FEWEST`."""
+    """One arm minus another in points by the corrected resampled t over folds or splits; None for less than `FEWEST`.
+
+    Raises
+    ------
+    DataError
+        The arms were tested on different folds, or have no seed in common.
+    """
+    if first.folds != other.folds:
+        raise DataError("these arms were tested on different folds and cannot be paired")
     if len(first.folds) < FEWEST:
         return None
-    each, n = split_accuracies(first, crops) - split_accuracies(other, crops), first.results[0].info["n"]
-    return evaluate.corrected_t(each, n["train"], n["test"])
+    seeds = _seeds_of_all((first, other), "paired")
+    return corrected(split_accuracies(first, crops, seeds) - split_accuracies(other, crops, seeds), first)
 
 
-def lab_difference(first: Tested, other: Tested) -> evaluate.Estimate:
-    """One arm minus another on people of the lab, in points (TenCrop): by a bootstrap over them, or by `over_folds` if that is wider.
+def corrected(each: np.ndarray, t: Tested) -> evaluate.Corrected | None:
+    """The corrected resampled t of a value a fold or split of an arm; None for less than `FEWEST`."""
+    n = t.results[0].info["n"]
+    return evaluate.corrected_t(each, n["train"], n["test"]) if len(each) >= FEWEST else None
+
+
+def lab_difference(first: Tested, other: Tested, crops: str = "tencrop") -> evaluate.Estimate:
+    """One arm minus another on people of the lab, in points: by a bootstrap over them, or by `over_folds` if that is wider.
 
     The bootstrap knows the people alone; every fold has networks of its own, and their luck differs more.
     """
-    people = evaluate.clustered_difference(*paired(first, other), first.subject)
-    t = over_folds(first, other, "tencrop")
+    people = evaluate.clustered_difference(*paired(first, other, crops=crops), first.subject)
+    t = over_folds(first, other, crops)
     return t.difference if t and wider(t.difference, people) else people
 
 
@@ -319,12 +334,13 @@ def wider(first: evaluate.Estimate, other: evaluate.Estimate) -> bool:
     return first.high - first.low > other.high - other.low
 
 
-def both_and_single(tested: dict[str, Tested]) -> tuple[np.ndarray, np.ndarray]:
-    """Hits int (S, n) of LKRNet and VGG19 together, and of the two baselines (TenCrop).
+def both_and_single(tested: dict[str, Tested], crops: str = "tencrop") -> tuple[np.ndarray, np.ndarray]:
+    """Hits int (S, n) of LKRNet and VGG19 together, and of the two baselines.
 
     Their difference is what key regions and triplet loss gain together beyond the sum of either alone.
     """
-    vgg19, baseline1, baseline2, lkrnet = (h.astype(int) for h in paired(*(tested[a] for a in FACTORIAL)))
+    arms = paired(*(tested[a] for a in FACTORIAL), crops=crops)
+    vgg19, baseline1, baseline2, lkrnet = (h.astype(int) for h in arms)
     return lkrnet + vgg19, baseline1 + baseline2
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from math import cos, inf, pi
+from math import cos, inf, isfinite, pi
 
 from .models import options
 from .models.lkrnet import MASK_PLACES
@@ -31,14 +31,16 @@ CHOICES = {
 }
 """What fields of a `Recipe` may be."""
 _AT_LEAST_0 = (
-    *("localisation_rate", "region_alpha", "cross_entropy", "lam", "margin", "alpha", "center_rate", "clip"),
+    *("localisation_rate", "cross_entropy", "lam", "margin", "alpha", "center_rate", "clip"),
     *("warmup_epochs", "warmup_lr", "decay", "weight_decay", "rollback", "lr_floor", "patience"),
     *("blocks", "block_size", "rotate", "shift", "decay_from"),
 )
 LIMITS = {
     "1 or more": (lambda x: x >= 1, ("epochs", "batch_size", "decay_every", "crop", "size")),
-    "more than 0": (lambda x: 0 < x < inf, ("width", "lr")),
+    "1/32 or more": (lambda x: 1 / 32 <= x < inf, ("width",)),  # one channel of DNNRL's 32
+    "more than 0": (lambda x: 0 < x < inf, ("lr", "region_alpha")),
     "0 or more": (lambda x: 0 <= x < inf, _AT_LEAST_0),
+    "a number": (isfinite, ("gamma",)),
     "0 to 1": (lambda x: 0 <= x <= 1, ("flip", "occlusion")),
     "0 to 1, and less": (lambda x: 0 <= x < 1, ("dropout", "momentum", "label_smoothing", "zoom")),
 }

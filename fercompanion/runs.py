@@ -27,7 +27,7 @@ import torchvision
 from filelock import FileLock, Timeout
 
 from . import evaluate, train
-from .data import DataError, Faces, clean_mask, first_line, load_faces
+from .data import DataError, Faces, first_line, load_faces, unreadable
 from .landmarks import find_landmarks
 from .progress import tqdm
 from .protocols import Parts, parts
@@ -64,6 +64,8 @@ INFO = {
     "metrics",
 }
 """What every run.json tells, and tables count on."""
+NUMBERS = {"metrics", "embedding"}
+"""Where run.json may say null: nan, which JSON does not know."""
 MOST_WORKERS = 4
 """Runs trained side by side at most: each holds a network and a data set in memory."""
 
@@ -125,6 +127,8 @@ class Result:
     def predictions(self) -> dict[str, np.ndarray]:
         """Arrays of predictions.npz for valid and test: index, labels, clean, subject, and logits (float32) by view.
 
+        Clean are images without an exact copy among those that trained.
+
         Where logits were not kept, predicted classes (uint8) by view; `classes` tells them for any.
         """
         arrays = load_arrays(self.folder / "predictions.npz")
@@ -168,7 +172,7 @@ class Result:
         try:
             return load_file(path)
         except OSError as error:  # whatever its own words are
-            raise DataError(f"{path}: cannot be read ({error}); look at its permissions") from None
+            raise unreadable(path, error) from None
         except SafetensorError as error:
             raise DataError(
                 f"{path}: damaged ({error}); delete the folder, and the run is trained anew"
@@ -222,13 +226,22 @@ def read(path: Path) -> Result:
     Raises
     ------
     DataError
-        The file is damaged, or lacks what every run has.
+        The file is damaged, lacks what every run has, or holds a recipe that this version does not know.
     """
     try:
-        result = Result(json.loads(path.read_text()), path.parent)
-        if lacks := sorted(INFO - result.info.keys()):
+        info = json.loads(path.read_text())
+        if lacks := sorted(INFO - info.keys()):
             raise ValueError(f"no {', '.join(lacks)} in it")
-        _ = result.recipe
+        for name in NUMBERS & info.keys():
+            info[name] = {k: float("nan") if v is None else v for k, v in info[name].items()}
+        result = Result(info, path.parent)
+        try:
+            _ = result.recipe
+        except ValueError as error:
+            said = f"made by another version of fercompanion ({error}); update, or move it away"
+            raise DataError(f"{path}: {said}") from None
+    except PermissionError as error:
+        raise unreadable(path, error) from None
     except (ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: damaged ({error}); delete it, and the run is trained anew") from None
     return result
@@ -239,6 +252,8 @@ def whole_or_told(path: Path):
     """Faults in reading a file of a run's folder, each as a DataError that says what to do."""
     try:
         yield
+    except PermissionError as error:
+        raise unreadable(path, error) from None
     except DAMAGED as error:
         said = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({str(error).strip()})"
         remedy = "it, and it is made"
@@ -477,12 +492,6 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     who = parts(faces, run.protocol, run.fold, run.n_folds)
     marks = None if run.recipe.mask == "none" else _landmarks(run.dataset, root)
     shown = _shown(run.dataset, root, run.recipe.faces)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: {error.strerror}; set FERCOMPANION_RESULTS to a folder to write to"
-        ) from None
     with _alone(folder):  # which also finds out before the training whether the folder can be written
         if (found := find(run, profile)) is not None:
             return found
@@ -492,15 +501,17 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
 
 @contextmanager
 def _alone(folder: Path):
-    """Keep other processes from this folder: two would write one checkpoint.  The lock ends with its process."""
+    """Make this folder and keep other processes from it: two would write one checkpoint.  The lock ends with its process."""
     lock = FileLock(folder / ".running", timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise DataError(f"{folder}: another process trains this run; it is left to that one") from None
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
+            said = f"{error.strerror}; set FERCOMPANION_RESULTS to a folder to write to"
+            raise DataError(f"{folder}: {said}") from None
         said = f"its file system has no locks ({error.strerror}); let no other process train this run"
         print(f"{folder}: {said}", file=sys.stderr)
     try:
@@ -521,14 +532,15 @@ def _archived(run: Run, folder: Path, faces: Faces, who: Parts, fitted: dict) ->
     arrays.pop("valid_logits_centre", None)  # the history has PublicTest's centre crops
     for name in [k for k in arrays if "_logits_" in k and not _asked_for(k, run)]:
         arrays[name.replace("logits", "predicted")] = arrays.pop(name).argmax(1).astype(np.uint8)
-    clean = clean_mask(faces)
+    digests = faces.digests()
     for part, rows in (("valid", who.valid), ("test", who.test)):
         if len(rows):
             arrays[f"{part}_labels"] = faces.labels[rows].astype(np.uint8)
-            arrays[f"{part}_clean"] = clean[rows]
+            arrays[f"{part}_clean"] = ~np.isin(digests[rows], digests[who.train])
             arrays[f"{part}_subject"] = faces.subject[rows]
     embedding = arrays.pop("test_embedding")
-    np.save(folder / "embedding.npy", embedding)
+    with whole(folder / "embedding.npy") as file:
+        np.save(file, embedding)
     _save_weights(folder / "weights.safetensors", fitted["state"])
     save_arrays(folder / "predictions.npz", **arrays)
     info = {
@@ -683,6 +695,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         return dict(f)
 
 
-def _write_json(path: Path, data: dict) -> None:
+def _write_json(path: Path, info: dict) -> None:
+    clear = {name: {k: v if v == v else None for k, v in info[name].items()} for name in NUMBERS}
     with whole(path) as f:
-        f.write((json.dumps(data, indent=1) + "\n").encode())
+        f.write((json.dumps(info | clear, indent=1, allow_nan=False) + "\n").encode())

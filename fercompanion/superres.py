@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .augment import random_crop, random_flip
-from .data import DataError, Faces, first_line
+from .data import DataError, Faces, first_line, unreadable
 from .landmarks import cache_dir
 from .predict import Machine, this_machine
 from .progress import tqdm
@@ -86,7 +87,7 @@ def enlarge(faces: Faces, how: str, machine: Machine | None = None) -> Faces:
     Raises
     ------
     DataError
-        `how` is unknown.
+        `how` is unknown, or the cache cannot be read or written.
     """
     if how not in CHOICES["faces"]:
         raise DataError(f"faces={how!r}: choose from {', '.join(CHOICES['faces'])}")
@@ -97,6 +98,7 @@ def enlarge(faces: Faces, how: str, machine: Machine | None = None) -> Faces:
     path = _path("enlarged", faces, SETTINGS[how], ".npy")
     if path.is_file():
         return _replaced(faces, _load_images(path, faces))
+    _try_to_write(path)
     machine = machine or this_machine()
     model = generator(faces, how, machine)
     # Each content once: copies stay copies to the last bit.
@@ -202,11 +204,14 @@ def generator(faces: Faces, how: str, machine: Machine | None = None) -> Generat
     if path.is_file():
         try:
             model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        except PermissionError as error:
+            raise unreadable(path, error) from None
         except Exception as error:  # torch.load raises whatever the bytes lead it to
             raise DataError(
                 f"{path}: not a generator ({first_line(error)}); delete it and run again"
             ) from None
     else:
+        _try_to_write(path)
         training = faces.where("Training")
         images = faces.images[training] if len(training) else faces.images
         model = train(images, settings, machine, f"{how} for {faces.name}")
@@ -359,12 +364,25 @@ def _path(kind: str, faces: Faces, settings: Settings, suffix: str) -> Path:
     return cache_dir() / f"{kind}-{faces.name}-{faces.sha256[:12]}-{key}{suffix}"
 
 
+def _try_to_write(path: Path) -> None:
+    """A cache that cannot be written is found out now, and not after the training."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        said = f"it cannot be kept there ({error.strerror or error})"
+        raise DataError(f"{path}: {said}; set FERCOMPANION_CACHE to a folder that can be written") from None
+
+
 def _load_images(path: Path, faces: Faces) -> np.ndarray:
     n, height, width = faces.images.shape
     try:
         images = np.load(path, allow_pickle=False)
         if images.shape != (n, 2 * height, 2 * width) or images.dtype != np.uint8:
             raise ValueError(f"{images.dtype} {images.shape}")
+    except PermissionError as error:
+        raise unreadable(path, error) from None
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not these faces enlarged ({error}); delete it and run again") from None
     return images

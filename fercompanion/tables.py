@@ -67,7 +67,7 @@ def together(plan: plans.Profile) -> pd.DataFrame:
         sets[f"mean of the {len(longer)} trained longer"] = longer
         sets[f"{arms}, Kim et al.'s and the longer ones"] = [*own, small, *longer]
     for name, some in sets.items():
-        if len(some) > 1 and all(a in tested for a in some):
+        if len(some) > 1 and not pooling.lacking(tested, *some):
             rows[name] = pooling.averaged(tested, some)
     table = []
     for name, t in rows.items():
@@ -277,18 +277,6 @@ def text_against_itself(dataset: str) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).set_index(["data", "difference"])
-
-
-def resolvable(n: int, discordant: float) -> float:
-    """Smallest difference in points that a paired test on n images at the level of 5 % finds with a power of 80 %.
-
-    Parameters
-    ----------
-    discordant : share of the images on which the two networks differ; 0.12 to 0.20 for two good ones.
-    """
-    from scipy.stats import norm
-
-    return float((norm.ppf(0.975) + norm.ppf(0.8)) * 100 * np.sqrt(discordant / n))
 
 
 KIM_METHODS = ACCURACIES["Kim2022"]

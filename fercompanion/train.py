@@ -174,7 +174,13 @@ def train_epoch(
     label: str,
     factor: float = 1.0,
 ) -> dict:
-    """One pass over the training images; returns lr, mean loss and accuracy on the transformed images."""
+    """One pass over the training images, without the last batch if it is not full, unless there is no other.
+
+    Returns
+    -------
+    dict
+        lr, mean loss and accuracy on the transformed images.
+    """
     if recipe.balanced:  # as many anchors as images, every class equally often
         weight = 1 / torch.bincount(labels[train]).clamp(min=1)[labels[train]].double()
         anchors = train[torch.multinomial(weight, len(train), replacement=True)]
@@ -269,20 +275,20 @@ def draw_triplets(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor,
     ----------
     rows : int64 (B,), the step's anchors as indices of images.
     how : "none": just the anchors.  "batch": each anchor with a random positive and negative of the same
-        batch, where there are any.  "epoch": with ones drawn from all training images; 3B images.
+        batch, where there are any.  "epoch": with ones drawn from all training images, where there are any; 3B images.
 
     Returns
     -------
     rows : int64 (B,) or (3B,)
     triplets : three int64 (B,) tensors of positions in `rows` (anchors, positives, negatives) and bool (B,), which
-        of them are triplets: an anchor without a partner in its batch makes none.  Or None
+        of them are triplets: an anchor without a partner makes none.  Or None
     """
     if how == "none":
         return rows, None
     if how == "epoch":
-        every = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        rows = torch.cat([rows, *_partners(rows, labels, train)])
-        return rows, (*torch.arange(len(rows), device=rows.device).chunk(3), every)
+        *partners, real = _partners(rows, labels, train)
+        rows = torch.cat([rows, *partners])
+        return rows, (*torch.arange(len(rows), device=rows.device).chunk(3), real)
     if how != "batch":
         raise ValueError(f"triplets={how!r}: choose none, batch or epoch")
     same = labels[rows, None] == labels[None, rows]
@@ -294,7 +300,7 @@ def draw_triplets(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor,
 
 
 def _partners(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor):
-    """A random other training image of the same class and one of another class for each anchor."""
+    """A random other training image of the same class and one of another class for each anchor, and whether there are."""
     ordered, counts, place = _by_class(labels, train)
     first, count = (counts.cumsum(0) - counts)[labels[rows]], counts[labels[rows]]
     lot = torch.rand(2, len(rows), device=rows.device, dtype=torch.float64)
@@ -302,8 +308,8 @@ def _partners(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor):
     step = 1 + (lot[0] * (count - 1)).long()
     positive = ordered[first + (place[rows] - first + step) % count]
     other = (lot[1] * (len(train) - count)).long()
-    negative = ordered[torch.where(other < first, other, other + count)]
-    return positive, negative
+    negative = ordered[torch.where(other < first, other, other + count) % len(train)]
+    return positive, negative, (count > 1) & (count < len(train))
 
 
 @lru_cache(maxsize=2)

@@ -4,11 +4,12 @@
   five pairs of runs know little of other seeds: accuracies must differ by what their images can resolve (80 % power) and
   two points more, differences of differences four; other quantities need five pairs.
   Of several differences all must hold.  The p values of a paper's claims are corrected by Holm's method.
+- No paper names its test crop: a difference by TenCrop that has the other sign by the centre crop settles nothing.
 - A claimed level holds if the interval of the mean over five seeds or splits and more lies within a margin of the
   printed value, and does not hold if it lies outside altogether.
 - Longer runs of two arms stand beside; if their whole interval has the other sign, the shorter ones settle nothing.
 - Runs on other faces, with fewer epochs or narrower networks than the profile "paper" settle nothing, nor do runs
-  that learnt nothing or lost it again.
+  that learnt nothing or lost it again; nor, by k-NN, embeddings hardly better than the grey values themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from scipy import stats
 
 from . import evaluate, plans, pooling, protocols
 from .data import data_title
-from .evaluate import Estimate
+from .evaluate import POWER, TAILS, Estimate
 from .papers import TITLES
 from .pooling import FEWEST, Tested
 from .recipes import Recipe
@@ -49,6 +50,7 @@ class Effect:
     clean : the same on the images without an exact copy in Training, where some have one.
     decides : whether the verdict rests on it, or it is only shown.
     luck : by how much it may differ for other seeds, as `LUCK`; nan if unknown.
+    centre : the same by the centre crop, where TenCrop decides: no paper names its test crop.
     kept : share of its variance that no more runs would take away, since their splits overlap.
     """
 
@@ -60,17 +62,25 @@ class Effect:
     decides: bool = True
     clean: Estimate | None = None
     luck: float = LUCK
+    centre: Estimate | None = None
     kept: float = 0.0
 
     @property
     def resolvable(self) -> float:
-        """What these images find with a power of 80 %, as in `tables.resolvable`."""
-        return (self.ours.high - self.ours.low) / 2 * (1 + stats.norm.ppf(0.8) / stats.norm.ppf(0.975))
+        """What these images find with a power of 80 %, as in `evaluate.resolvable`."""
+        return (self.ours.high - self.ours.low) / 2 * (1 + stats.norm.ppf(POWER) / stats.norm.ppf(TAILS[1]))
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the other crop has the other sign."""
+        return self.centre is not None and self.centre.value * self.ours.value < 0
 
     @property
     def verdict(self) -> str:
         """Holds above 0, does not hold below, else not settled."""
         if self.runs < FEWEST and not abs(self.ours.value) >= self.resolvable + self.luck:
+            return OPEN
+        if self.contradicted:
             return OPEN
         return HOLDS if self.ours.low > 0 else FAILS if self.ours.high < 0 else OPEN
 
@@ -81,7 +91,9 @@ class Effect:
         side = "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
         if np.isnan(low):
             return f"{self.title}: no scatter to go by (all the same, or nothing left to compare)"
-        if (low > 0 or high < 0) and self.verdict == OPEN:
+        if (low > 0 or high < 0) and self.contradicted:
+            side += f", but by the centre crop the difference is {self.centre.value:+.2f}"
+        elif (low > 0 or high < 0) and self.verdict == OPEN:
             must = f"must differ by {self.resolvable + self.luck:.1f} points"
             if np.isnan(self.luck):
                 must = "cannot tell what other seeds would show"
@@ -171,7 +183,7 @@ def effect(
 
 def normal_p(e: Estimate) -> float:
     """Two-sided p of a value whose 95 % interval is known; none if it is not."""
-    error = (e.high - e.low) / 2 / stats.norm.ppf(0.975)
+    error = (e.high - e.low) / 2 / stats.norm.ppf(TAILS[1])
     if not np.isfinite(error):
         return NONE
     return float(2 * stats.norm.sf(abs(e.value) / error)) if error > 0 else float(e.value == 0)
@@ -194,15 +206,20 @@ def within(e: Estimate, low: float, high: float) -> str:
 
 def within_p(mean: Estimate, low: float, high: float, runs: int) -> float:
     """Two-sided p of a mean over runs against the nearer bound; at 100 % there is none.  Its interval is a t-interval."""
-    error = (mean.value - mean.low) / stats.t.ppf(0.975, runs - 1)
+    error = (mean.value - mean.low) / stats.t.ppf(TAILS[1], runs - 1)
     distance = min(mean.value - low, high - mean.value if high < 100 else np.inf)
     return float(2 * stats.t.sf(abs(distance) / error, runs - 1)) if error > 0 else NONE
 
 
 def conclude(
-    effects: list[Effect], tested: Sequence[Tested], test: str, view: str = "tencrop", **told
+    effects: list[Effect],
+    tested: Sequence[Tested],
+    test: str,
+    view: str = "tencrop",
+    grey: float = 0.0,
+    **told,
 ) -> Judgement:
-    """The verdict of differences: all that decide must hold; one that lies below 0 is enough not to."""
+    """The verdict of differences: all that decide must hold; one that lies below 0 is enough not to; `grey` as in `shortfall`."""
     deciding = [e for e in effects if e.decides]
     signs = [e.verdict for e in deciding]
     verdict = FAILS if FAILS in signs else HOLDS if set(signs) == {HOLDS} else OPEN
@@ -214,7 +231,7 @@ def conclude(
     if verdict == OPEN and np.isinf(times):
         power = "other images: splits of these overlap too much to show an effect of the printed size"
     elif verdict == OPEN and times:
-        many = f"{times:.1f}" if times < 10 else f"{times:.0f}"
+        many = f"{times:.1f}" if times < 10 else f"{times:.0f}" if times < 100 else "more than a hundred"
         power = f"{many} times as many images or runs, to detect an effect of the printed size"
     official = tested[0].results[0].info["protocol"] == "official"  # there every pair of runs is a seed
     five = "five seeds" if official else "five pairs of runs"
@@ -226,6 +243,7 @@ def conclude(
         Judgement(verdict, why, test=test, needs=needs, effects=tuple(effects), p=p, lacks=FEW * few, **told),
         tested,
         power,
+        grey,
     )
 
 
@@ -236,15 +254,16 @@ def unmeasured(published: float) -> Effect:
 
 def shown(effects: Sequence[Effect]) -> str:
     return "; ".join(
-        f"{e.title} {e.ours}{f', without copies in Training {e.clean}' if e.clean else ''}"
+        f"{e.title} {e.ours}{f', centre crop {e.centre}' if e.centre else ''}"
+        f"{f', without copies in Training {e.clean}' if e.clean else ''}"
         for e in effects
         if e.runs
     )
 
 
-def settled(judgement: Judgement, tested: Sequence[Tested], power: str = "") -> Judgement:
+def settled(judgement: Judgement, tested: Sequence[Tested], power: str = "", grey: float = 0.0) -> Judgement:
     """The judgement as it is, or not settled if the runs fall short of the papers'; `power` is what its interval asks for."""
-    if not (lacks := shortfall(tested)):
+    if not (lacks := shortfall(tested, grey)):
         return judgement
     needs = "PROFILE=paper" + (" with ImageNet's weights for model B" if "random weights" in lacks else "")
     if power:
@@ -252,17 +271,23 @@ def settled(judgement: Judgement, tested: Sequence[Tested], power: str = "") -> 
     return replace(judgement, verdict=OPEN, why=f"{lacks}; {judgement.why}", needs=needs, p=NONE, lacks=SHORT)
 
 
-def shortfall(tested: Sequence[Tested]) -> str:
+def shortfall(tested: Sequence[Tested], grey: float = 0.0) -> str:
     """In what runs fall short of the faces, schedules and networks of the profile "paper"; empty if in nothing.
 
     Also said: a network that names hardly more than the largest class, and one that lost what it had learnt.
+
+    Parameters
+    ----------
+    grey : accuracy in per cent of k-NN on the grey values, which an embedding must beat that is read by k-NN alone.
     """
     found = []
     for t in tested:
         hits, largest = 100 * t.hits("centre").mean(), 100 * np.bincount(t.labels).max() / len(t.labels)
+        recipe = t.results[0].recipe
         if hits < largest + LUCK:
-            arm = TITLES[t.results[0].recipe.arm]
-            found.append(f"{arm} has {hits:.0f} %, the largest class {largest:.0f} %")
+            found.append(f"{TITLES[recipe.arm]} has {hits:.0f} %, the largest class {largest:.0f} %")
+        elif recipe.cross_entropy == 0 and hits < grey + LUCK:
+            found.append(f"{TITLES[recipe.arm]} has {hits:.0f} %, k-NN on grey values {grey:.0f} %")
         last = [r for r in t.results if r.info["selection"] == "last epoch"]  # else an earlier one is tested
         fallen = sum(pooling.fell_back(r) is not None for r in last)
         if fallen:
@@ -278,6 +303,8 @@ def shortfall(tested: Sequence[Tested]) -> str:
             found.append(f"{recipe.epochs} epochs instead of {whole.epochs}")
         if recipe.width < whole.width:
             found.append(f"networks {recipe.width:g} times as wide")
+        if recipe.size < whole.size:
+            found.append(f"faces of {recipe.size} instead of {whole.size} pixels")
         if recipe.faces != whole.faces:
             found.append(f"faces enlarged by {recipe.faces}")
         if recipe.model == "liu_b" and recipe.weights == "none":
@@ -304,7 +331,8 @@ def setting(t: Tested, view: str, seeds: Sequence[int] = ()) -> str:
         else "PrivateTest"
     )
     crops = {"centre": "centre crop", "tencrop": "TenCrop"}[view]
-    return f"{data_title(i['dataset'])}, {how}, n = {len(t.labels):,}, {several}, {t.epochs} epochs, {crops}"
+    recipe = t.results[0].recipe.name.split("-")[0]
+    return f"{data_title(i['dataset'])}, {how}, n = {len(t.labels):,}, {several}, recipe {recipe}, {t.epochs} epochs, {crops}"
 
 
 def numerics(tested: Sequence[Tested]) -> str:

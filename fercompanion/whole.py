@@ -34,10 +34,10 @@ def whole(path: str | os.PathLike, one_writer: bool = False) -> Iterator[BinaryI
     try:
         with open(part, "wb") as file:
             yield file
+        os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    os.replace(part, path)
 
 
 def save_arrays(path: str | os.PathLike, **arrays: np.ndarray) -> None:

@@ -12,10 +12,10 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def own_folders(monkeypatch, tmp_path):
-    """No test reads or writes the user's landmark caches and results."""
+    """No test reads or writes the user's landmark caches and results, or obeys the user's switches."""
     monkeypatch.setenv("FERCOMPANION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FERCOMPANION_RESULTS", str(tmp_path / "results"))
-    for name in ("RETRAIN", "FERCOMPANION_NO_TRAINING"):
+    for name in ("RETRAIN", "FERCOMPANION_NO_TRAINING", "FERCOMPANION_DEBUG", "FERCOMPANION_RECORD"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -36,6 +36,7 @@ def test_help_explains(capsys, command):
         (("train", "--data", "demo-ck", "--protocol", "official"), "no official splits"),
         (("sweep", "--profile", "papr"), "there is no profile 'papr'"),
         (("train", "--protocol", "official", "--fold", "7", "--folds", "3"), "--fold 7: expected 1 to 3"),
+        (("train", "--fold", "3"), "--fold 3: protocol official has no folds"),
         (("train", "--data", "demo-ck", "--folds", "0"), "--folds 0: expected 1 or more"),
         (("train", "--name", "mine"), "nothing is set"),
         (("train", "--arm", "vgg19", "--set", "weights=x.pt"), "vgg19 with metric=triplet does not read it"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, permutation_test
 
 from fercompanion import evaluate
 from fercompanion.data import FER_CLASSES
@@ -285,13 +285,15 @@ def test_signs_are_flipped_by_cluster():
     assert evaluate.sign_flip(hits, hits, clusters) == 1
     mixed = np.repeat([[1, 0, 1, 0, 1, 0]], 5).reshape(5, 6).T.reshape(1, 30).astype(bool)
     assert evaluate.sign_flip(mixed, ~mixed, clusters) == 1
-    for draws in (1, 50, 1500):  # a thousand at a time, none of them twice
-        rng, ones = np.random.default_rng(0), np.ones((1, 3), bool)
-        parts = [rng.integers(0, 2, (min(1000, draws - k), 3)) for k in range(0, draws, 1000)]
-        far = np.abs(2 * np.concatenate(parts).sum(1) - 3) == 3
-        assert evaluate.sign_flip(ones, ~ones, np.arange(3), draws) == pytest.approx(
-            (far.sum() + 1) / (draws + 1)
-        )
+
+
+def test_flipped_signs_agree_with_scipy():
+    """Clusters of different sizes, gains and losses."""
+    rng = np.random.default_rng(1)
+    hits, other, clusters = rng.random((3, 90)) < 0.7, rng.random((3, 90)) < 0.6, rng.integers(0, 9, 90)
+    gain = np.bincount(clusters, (hits.astype(float) - other).mean(0))
+    exact = permutation_test((gain,), np.sum, permutation_type="samples", n_resamples=np.inf)
+    assert evaluate.sign_flip(hits, other, clusters) == pytest.approx(exact.pvalue, abs=0.01)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0]])

@@ -82,6 +82,14 @@ def test_heat_that_would_not_lie_on_the_face_is_refused(demo):
         predict(model, image, mask, this_machine(), recipe, "tencorp")
 
 
+def test_a_mean_mask_without_training_images_is_refused(demo):
+    """A mean of nothing would be nan, and so would all heat maps."""
+    faces = few(demo, PrivateTest=5)
+    model, recipe, marks, _, _ = network(faces, "lkrnet-mean-mask")
+    with pytest.raises(DataError, match="demo: mask='mean' .* no official splits; choose another arm"):
+        explain.grad_cam(model, recipe, faces, marks, np.array([0]))
+
+
 def test_mass_in_regions(demo):
     faces = few(demo, PrivateTest=3)
     marks, rows = true_landmarks(faces), np.array([2, 0])

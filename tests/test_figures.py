@@ -11,8 +11,11 @@ import pytest
 matplotlib.use("Agg")
 
 from fercompanion import figures, pooling, tables  # noqa: E402
+from fercompanion.claims import CLAIMS  # noqa: E402
+from fercompanion.evaluate import Estimate  # noqa: E402
 from fercompanion.runs import Result  # noqa: E402
 from fercompanion.siblings import LEFT_OUT, MODEL_A, with_and_without  # noqa: E402
+from fercompanion.verdicts import NONE, NOT_RUN, OPEN, Effect, Judgement, unmeasured  # noqa: E402
 
 
 def trained(accuracies) -> Result:
@@ -82,4 +85,44 @@ def test_a_figure_is_whole_or_as_it_was(monkeypatch, tmp_path):
             with pytest.raises(ZeroDivisionError):
                 figures.save(plt.figure(figsize=(1, 1)), "paper", "one", "a note", table)
         assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
+    plt.close("all")
+
+
+def test_every_row_of_the_claims_says_what_it_rests_on():
+    claim = {c.id: c for c in CLAIMS}
+    ours = Estimate(0.5, -0.5, 1.5)
+    told = {
+        "L1": {"ours": "70.98 by our recipe", "published": "69.15 implied"},
+        "L2": {"effects": (Effect("inside", 0.25, ours, NONE, 2),)},
+        "L3": {"effects": (Effect("outside", 1.62, ours, NONE, 2),)},
+        "D4": {"test": "gradients by autograd", "ours": "0.000 at -1", "published": "Fig. 3"},
+        "D6": {"effects": (unmeasured(0.36),)},
+        "M4": {"verdict": NOT_RUN, "effects": (unmeasured(NONE),)},
+        "M6": {"ours": "PublicTest: happy 81.56 [78.89, 83.97]", "published": "happy 91, fear 56"},
+        "K1": {"ours": "99.89 [99.44, 100.00]", "published": "99.44"},
+    }
+    judgements = [
+        Judgement(**{"verdict": OPEN, "why": "", "claim": claim[k]} | fields) for k, fields in told.items()
+    ]
+    ax = figures.claims(judgements).axes[1]
+    words = {list(told)[int(t.get_position()[1])]: t.get_text() for t in ax.texts if t.get_fontsize() == 7}
+    assert words == {
+        "L1": "71.0, implied 69.15",
+        "D4": "needs no run: gradients by autograd",
+        "M4": "not run",
+        "M6": "happy 81.6, printed 91; 1 more",
+        "K1": "99.9, printed 99.44",
+    }
+    marks = {line.get_xdata()[0]: line.get_marker() for line in ax.lines if line.get_marker() in "|x"}
+    assert marks == {0.25: "|", 1.62: "x", 0.36: "|"}
+    plt.close("all")
+
+
+def test_marks_of_a_few_points_have_one_size():
+    """Among thousands those of a rare class are larger, or they would disappear."""
+    labels = np.arange(200) % 2 * (np.arange(200) < 10)
+    for times, sizes in ((1, {14}), (15, {3, 14})):
+        many = np.repeat(labels, times)
+        figure = figures.embeddings({"a": np.zeros((len(many), 2))}, many, ("one", "two"), {"a": ""})
+        assert {c.get_sizes()[0] for c in figure.axes[0].collections} == sizes
     plt.close("all")

@@ -187,6 +187,7 @@ def finished(arm, protocol, fold, wrong, n=20, subjects=4, occluded_wrong=None, 
     info = {
         "data_sha256": "0",
         "fold": fold,
+        "seed": 0,
         "n": {"train": 80, "test": n},
         "epochs": 3,
         "metrics": {

@@ -350,6 +350,15 @@ def test_a_damaged_cache_is_named_in_one_line(cached, faces, damage, no_detector
     assert str(file) in str(error.value) and "delete" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_cache_that_may_not_be_read_is_not_damaged(cached, faces, no_detector, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(DataError, match="cannot be read .Permission denied.; look at its permissions"):
+        find_landmarks(faces, cache=cached[1])
+
+
 def test_a_file_of_other_arrays_is_no_cache(cached, faces, no_detector):
     (file,) = cached[1].iterdir()
     np.savez(file, points=np.zeros(3))

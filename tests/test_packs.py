@@ -27,7 +27,7 @@ def finish(run: Run, size: int) -> None:
     np.savez(folder / "predictions.npz", x=np.random.default_rng(0).bytes(size))
     for name in ("history.csv", "weights.safetensors", "checkpoint.pt"):
         (folder / name).write_text("x")
-    (folder / "run.json").write_text(json.dumps(dict.fromkeys(INFO) | {"recipe": asdict(run.recipe)}))
+    (folder / "run.json").write_text(json.dumps(dict.fromkeys(INFO, {}) | {"recipe": asdict(run.recipe)}))
 
 
 def test_packs_stay_below_the_limit_and_unpack_where_runs_are_found(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from fercompanion.models import build_model
+from fercompanion.models import MODELS, build_model
 from fercompanion.recipes import ARMS, MILD, OURS, PAPER, PAPER_CK, Recipe, arm, sources
 
 ALL = [arm(base, name) for base in (PAPER, PAPER_CK, MILD, OURS) for name in ARMS]
@@ -183,6 +183,9 @@ def test_unknown_names():
         ({"epochs": 0}, "epochs=0: expected 1 or more"),
         ({"width": 0.0}, "width=0.0"),
         ({"width": float("nan")}, "width=nan"),
+        ({"width": 0.03}, "width=0.03: expected 1/32 or more"),
+        ({"region_alpha": 0.0}, "region_alpha=0.0: expected more than 0"),
+        ({"gamma": float("nan")}, "gamma=nan: expected a number"),
         ({"lr": -1.0}, "lr=-1.0"),
         ({"lr": float("inf")}, "lr=inf"),
         ({"dropout": 1.0}, "dropout=1.0"),
@@ -206,6 +209,11 @@ def test_what_cannot_be_meant_is_refused(changes, words):
     """A misspelt schedule would silently train by another one."""
     with pytest.raises(ValueError, match=re.escape(words)):
         replace(PAPER, **changes)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_narrowest_network_has_channels(name):
+    assert all(p.numel() for p in build_model(name, width=1 / 32).parameters())
 
 
 @pytest.mark.parametrize(

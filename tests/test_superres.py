@@ -157,6 +157,32 @@ def test_a_broken_cache_says_so(demo, tiny, machine, kind):
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["enlarged", "generator"])
+def test_a_cache_that_may_not_be_read_is_not_broken(demo, tiny, machine, monkeypatch, kind):
+    faces = few(demo, Training=14)
+    enlarge(faces, "srgan-small", machine)
+    if kind == "generator":
+        next(cache_dir().glob("enlarged*")).unlink()
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(*((superres.np, "load") if kind == "enlarged" else (torch, "load")), refuse)
+    with pytest.raises(
+        DataError, match=f"{kind}.*cannot be read .Permission denied.; look at its permissions"
+    ):
+        enlarge(faces, "srgan-small", machine)
+
+
+def test_a_cache_that_cannot_be_written_is_found_out_before_the_training(demo, tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(superres, "train", lambda *_: pytest.fail("it was trained"))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FERCOMPANION_CACHE", str(tmp_path / "file"))
+    for call in (enlarge, superres.generator):
+        with pytest.raises(DataError, match="set FERCOMPANION_CACHE to a folder that can be written"):
+            call(few(demo, Training=14), "srgan-small")
+
+
 def test_copies_stay_copies(demo, tiny, machine):
     faces = demo.subset(np.array([0, 700, 0, 3, 700]))
     images = enlarge(faces, "srgan-small", machine).images

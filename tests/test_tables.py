@@ -24,6 +24,7 @@ def arm(hits, seeds=(0,), clean=None, subject=None, sizes=(1,)):
                 "epochs": 3,
                 "classes": list(FER_CLASSES),
                 "fold": 0,
+                "seed": seeds[k % len(seeds)],
                 "n": {"test": size},
                 "metrics": {"test_last_epoch": 10.0 * k, "test_selected_maximum": 20.0 * k},
             },
@@ -64,6 +65,23 @@ def test_differences_in_the_lab_draw_people():
         assert shown == str(evaluate.clustered_difference(a, b, units))
 
 
+def test_folds_are_compared_on_the_seeds_and_folds_that_both_arms_have():
+    def tested(accuracies):
+        told = [
+            {"fold": k, "seed": s, "n": {"train": 80, "test": 20}, "metrics": {"test_centre": a}}
+            for s, row in accuracies.items()
+            for k, a in enumerate(row)
+        ]
+        one = arm(np.ones((len(accuracies), 7), bool), seeds=tuple(accuracies))
+        return replace(one, results=tuple(SimpleNamespace(info=i) for i in told))
+
+    first = tested({0: [80.0, 81.0, 82.0, 83.0, 84.0], 1: [10.0] * 5})
+    other = tested({0: [79.0, 79.0, 81.0, 82.0, 83.0]})
+    assert pooling.over_folds(first, other, "centre").difference.value == pytest.approx(1.2)
+    with pytest.raises(DataError, match="different folds"):
+        pooling.over_folds(first, tested({0: [79.0] * 6}), "centre")
+
+
 @pytest.mark.parametrize("wrong, wider", [((24, 0, 0, 0, 0), True), ((6, 5, 6, 5, 6), False)])
 def test_folds_whose_networks_differ_more_than_their_people_tell(wrong, wider):
     """One network of five fails: drawing people alone would call that certain of all networks."""
@@ -74,7 +92,12 @@ def test_folds_whose_networks_differ_more_than_their_people_tell(wrong, wider):
     for name, own in hits.items():
         each = [100 * own[0, fold == k].mean() for k in range(5)]
         told = [
-            {"fold": k, "n": {"train": 160, "test": 40}, "metrics": {"test_tencrop": x}}
+            {
+                "fold": k,
+                "seed": 0,
+                "n": {"train": 160, "test": 40},
+                "metrics": dict.fromkeys(("test_tencrop", "test_centre"), x),
+            }
             for k, x in enumerate(each)
         ]
         group[name] = replace(arm(own, subject=people), results=tuple(SimpleNamespace(info=i) for i in told))

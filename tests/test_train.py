@@ -113,6 +113,13 @@ def test_batch_without_a_partner_has_no_triplets(chosen):
     assert not triplets[3].any()
 
 
+@pytest.mark.parametrize(("of", "real"), [([0, 0, 1], [True, True, False]), ([0, 0, 0], [False] * 3)])
+def test_an_image_alone_in_its_class_makes_no_triplet(of, real):
+    """Nor does any where there is one class alone."""
+    rows, triplets = train.draw_triplets(torch.arange(3), torch.tensor(of), torch.arange(3), "epoch")
+    assert len(rows) == 9 and triplets[3].tolist() == real
+
+
 @pytest.mark.parametrize("how", ["batch", "epoch"])
 def test_partners_are_drawn_evenly(crowd, how):
     """Every possible positive and negative of every anchor comes up, about equally often."""
@@ -393,15 +400,10 @@ def test_checkpoints_are_as_rare_as_said_and_never_miss_the_end(
 
 
 def test_a_checkpoint_of_another_recipe_is_not_gone_on_with(faces, tmp_path):
-    """It is refused, or the run starts anew; a mixture of two recipes must not come out."""
-    tiny_fit(tiny(OURS, "vgg19", epochs=1, lr=0.5), tmp_path / "a", faces=faces)
-    changed = tiny(OURS, "vgg19")
-    try:
-        fitted = tiny_fit(changed, tmp_path / "a", faces=faces)
-    except DataError as error:
-        assert "epochs" in str(error) and "lr" in str(error) and "\n" not in str(error)
-    else:
-        assert bits(fitted) == bits(tiny_fit(changed, tmp_path / "b", faces=faces))
+    """A mixture of two recipes must not come out."""
+    tiny_fit(tiny(OURS, "vgg19", epochs=1, lr=0.5), tmp_path, faces=faces)
+    with pytest.raises(DataError, match=r"checkpoint\.pt: of another run \(epochs, lr differ\); delete it"):
+        tiny_fit(tiny(OURS, "vgg19"), tmp_path, faces=faces)
 
 
 # --- the folder of a run --------------------------------------------------------------------------
@@ -695,6 +697,7 @@ def test_a_network_that_collapsed_is_archived_too(small_demo, monkeypatch):
     result = train_run(replace(RUN, recipe=recipe), "test", machine=FLOAT32)
     assert len(np.unique(result.embedding, axis=0)) == 1
     assert np.isnan(find(replace(RUN, recipe=recipe), "test").info["embedding"]["ratio"])
+    assert '"ratio": null' in (result.folder / "run.json").read_text()  # JSON has no nan
 
 
 def test_archives_hold_no_weights(result):
@@ -708,6 +711,8 @@ def test_archives_hold_no_weights(result):
 def test_fold_of_a_cross_validation(demo_ck, monkeypatch):
     """Subject folds select nothing: the last epoch is the result, and no person is on both sides."""
     ck = demo_ck.subset(np.isin(demo_ck.subject, np.unique(demo_ck.subject)[:4]))
+    who = parts(ck, "subject", 1, 4)
+    ck.images[who.test[0]] = ck.images[who.train[0]]  # subset() copied them
     monkeypatch.setattr(runs, "_faces", lambda name, root: ck)
     run = Run(tiny(OURS, "vgg19"), "demo-ck", "subject", fold=1, n_folds=4)
     result = train_run(run, "test", machine=FLOAT32)
@@ -717,6 +722,7 @@ def test_fold_of_a_cross_validation(demo_ck, monkeypatch):
     assert result.info["n"] == {"train": 45, "valid": 0, "test": 15}
     assert result.info["selected_epoch"] == 2 and result.info["selection"] == "last epoch"
     assert len(set(result.predictions["test_subject"])) == 1
+    assert result.predictions["test_clean"].tolist() == [False] + [True] * 14
     assert find(run, "test").info["fold"] == 1 and find(replace(run, fold=0), "test") is None
     assert not any(key.startswith("valid") for key in result.info["metrics"])
     assert np.isnan(result.history["valid_accuracy"]).all()
@@ -776,6 +782,34 @@ def test_a_damaged_archive_is_told_in_one_line(result, case):
     assert "\n" not in str(told.value)
 
 
+def test_a_recipe_that_this_version_does_not_know_is_no_damage(result):
+    path = result.folder / "run.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info | {"recipe": info["recipe"] | {"optimizer": "lion"}}))
+    said = "made by another version of fercompanion .optimizer='lion': .*; update, or move it away"
+    with pytest.raises(DataError, match=f"run.json: {said}"):
+        find(RUN, "test")
+
+
+@pytest.mark.parametrize("name", ["run.json", "predictions.npz", "history.csv"])
+def test_a_file_that_may_not_be_read_is_not_damaged(result, monkeypatch, name):
+    """Its remedy must not be to delete the run."""
+    opened = open
+
+    def refuse(path, *args, **kwargs):
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **kwargs)
+
+    for module in ("builtins", "io"):
+        monkeypatch.setattr(f"{module}.open", refuse)
+    with pytest.raises(
+        DataError, match=f"{name}: cannot be read .Permission denied.; look at its permissions"
+    ):
+        found = find(RUN, "test")
+        _ = found.predictions, found.history
+
+
 def test_two_processes_do_not_train_one_run(small_demo, monkeypatch):
     """The second leaves it to the first; whoever was killed does not stand in the way."""
     folder_of().mkdir(parents=True)
@@ -804,9 +838,19 @@ def test_where_there_are_no_locks_runs_are_trained_all_the_same(small_demo, monk
 
 
 def test_a_folder_that_cannot_be_written_stops_the_run_before_it_starts(small_demo, monkeypatch, tmp_path):
+    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("it was trained"))
+
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied", ".running")
+
+    with (
+        monkeypatch.context() as there,
+        pytest.raises(DataError, match="Permission denied; set FERCOMPANION_RES"),
+    ):
+        there.setattr("filelock.BaseFileLock.acquire", refuse)  # the folder is there, and only to be read
+        runs.train_run(RUN, "test")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FERCOMPANION_RESULTS", str(tmp_path / "file"))
-    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("it was trained"))
     with pytest.raises(DataError, match="file.*set FERCOMPANION_RESULTS"):
         runs.train_run(RUN, "test")
 

@@ -19,6 +19,13 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, one_writer):
     assert path.read_bytes() == b"first" and list(path.parent.iterdir()) == [path]
 
 
+def test_a_name_that_cannot_be_taken_leaves_nothing_behind(tmp_path):
+    (tmp_path / "a.bin").mkdir()
+    with pytest.raises(OSError), whole(tmp_path / "a.bin") as f:
+        f.write(b"all")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
 ARRAYS = {
     "rows": np.arange(3589, dtype=np.int32),
     "logits": np.eye(7, dtype=np.float16),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from fercompanion import evaluate
 from fercompanion.papers import TITLES
 from fercompanion.photo import SHIPPED, load_run
 from fercompanion.runs import ROOT, Result
+from fercompanion.whole import whole
 
 LARGEST = 8e6
 CARD = """\
@@ -74,7 +74,7 @@ def card(result: Result, weights: bytes) -> str:
     info, arrays = result.info, result.predictions
     labels, ten = arrays["test_labels"], result.classes("tencrop")
     clean, names = arrays["test_clean"], info["classes"]
-    whole = info["recipe"]["crop"] == info["recipe"]["canvas"]  # then all crops are the same
+    uncropped = info["recipe"]["crop"] == info["recipe"]["canvas"]  # then all crops are the same
 
     def estimate(hits: np.ndarray) -> str:
         return str(evaluate.accuracy(hits))
@@ -94,8 +94,8 @@ def card(result: Result, weights: bytes) -> str:
         },
         size=len(weights) / 1e6,
         sha256_weights=hashlib.sha256(weights).hexdigest()[:12],
-        views="mean over the face and its mirror image" if whole else "mean over ten crops",
-        one="the face alone" if whole else "centre crop alone",
+        views="mean over the face and its mirror image" if uncropped else "mean over ten crops",
+        one="the face alone" if uncropped else "centre crop alone",
         train=info["n"]["train"],
         sha256=info["data_sha256"][:12],
         selected=info["selected_epoch"],
@@ -118,11 +118,10 @@ def ship(folder: Path) -> Path:
     weights = save(halved)
     if len(weights) > LARGEST:
         raise SystemExit(f"{folder}: {len(weights) / 1e6:.1f} MB of weights, more than {LARGEST / 1e6:.0f}")
-    text = card(result, weights)
-    SHIPPED.mkdir(exist_ok=True)
-    (SHIPPED / "weights.safetensors").write_bytes(weights)
-    shutil.copyfile(folder / "run.json", SHIPPED / "run.json")
-    (SHIPPED / "MODEL_CARD.md").write_text(text, "utf-8")
+    made = {"weights.safetensors": weights, "MODEL_CARD.md": card(result, weights).encode()}
+    for name, content in (made | {"run.json": (folder / "run.json").read_bytes()}).items():
+        with whole(SHIPPED / name) as file:
+            file.write(content)
     return SHIPPED
 
 

@@ -26,6 +26,9 @@ from .output import Output, standardised
 BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 """Channels of the 16 convolutions of VGG19, block by block (Fig. 3); each block ends in a max-pool."""
 
+HEAD = (4096, 256)
+"""Sizes of the two fully connected layers before the classifier (Sect. 3.2)."""
+
 MASK_PLACES = ("conv3_4", "conv4_4", "conv5_4", "pool5")
 """Maps that Eq. 4 may multiply, from the largest to the literal "final feature maps" of 1 x 1."""
 
@@ -43,7 +46,6 @@ class VGG19(nn.Module):
     dropout : probability of dropping a unit after FC4096 (Sect. 4.2 says 0.8, not of what).
     batch_norm : after every convolution (assumed).
     standardise : bring each image to zero mean and unit variance first (not in the paper).
-    head : sizes of the two fully connected layers before the classifier (Sect. 3.2).
     """
 
     def __init__(
@@ -55,7 +57,6 @@ class VGG19(nn.Module):
         dropout: float = 0.5,
         batch_norm: bool = True,
         standardise: bool = False,
-        head: tuple[int, int] = (4096, 256),
     ):
         super().__init__()
         if mask_at not in MASK_PLACES:
@@ -79,7 +80,7 @@ class VGG19(nn.Module):
                 for k in range(cut, 5)
             ]
             self.tails[branch] = nn.Sequential(*own, *([nn.MaxPool2d(2)] if cut < 6 else []))
-        wide, narrow = head
+        wide, narrow = HEAD
         self.heads = nn.ModuleDict({b: _head(channels[-1][-1], wide, narrow, dropout) for b in branches})
         self.classifiers = nn.ModuleDict({b: nn.Linear(narrow, num_classes) for b in branches})
 
