@@ -37,7 +37,7 @@ PROFILE = plans.profile("paper")
 INTERVALS = "95 % intervals [over people](#words)"
 BESIDE = (
     "LKRNet's accuracies follow from the recalls that it prints in whole per cent; on CK+ if they are of all 981 frames. Ours: mean over seeds, 95 % interval, the epoch selected on "
-    "PublicTest, on CK+ the last. [More arms, other views, and what each number rests on](results/TABLES.md) · [what was not done]"
+    "PublicTest, on CK+ the last; centre crop: the middle of a face, TenCrop: ten crops of it averaged. [More arms, other views, and what each number rests on](results/TABLES.md) · [what was not done]"
     "(results/README.md#what-was-not-done)"
 )
 
