@@ -67,7 +67,8 @@ class Archive:
     kim, kim_printed : protocol -> runs of Kim et al.'s arms, and of those that the profile has by the printed recipe
         beside a shortened one.
     null : `untrained.nearest_pixels`; None where neither it nor the data set is at hand.
-    grey : accuracy in per cent of `untrained.grey_neighbours`, 0 where neither it nor the data set is at hand.
+    floor : accuracy in per cent of k-NN without any training, on grey values or an untrained network's features, whichever
+        is higher; 0 where it is not known.
     """
 
     plan: plans.Profile
@@ -82,7 +83,7 @@ class Archive:
     kim: dict[str, dict[Run, Result]]
     kim_printed: dict[str, dict[Run, Result]]
     null: pd.DataFrame | None = None
-    grey: float = 0.0
+    floor: float = 0.0
 
 
 def judge_all(plan: plans.Profile, root: str | None = None) -> list[Judgement]:
@@ -124,7 +125,11 @@ def read(plan: plans.Profile, root: str | None = None) -> Archive:
     if both := pooling.fused(valid, liu, "liu-a", "liu-b"):
         valid["liu-ensemble"], liu["liu-ensemble"], _ = both
     dnnrl, printed = plans.dnnrl_runs(plan), plans.kim_printed_runs(plan)
-    floor = untrained.grey_neighbours(plan.name, plan.wild, root)
+    floors = []
+    if any(run.recipe.arm == "dnnrl" for run in find_all(dnnrl, plan.name)):
+        first = next(run for run in dnnrl if run.recipe.arm == "dnnrl")
+        floors = [untrained.grey_neighbours(plan.name, plan.wild, root)]
+        floors += [untrained.network_neighbours(plan.name, first, root)]
     return Archive(
         plan,
         wild=tested(plans.wild_runs(plan)),
@@ -140,7 +145,7 @@ def read(plan: plans.Profile, root: str | None = None) -> Archive:
             p: find_all([run for run in printed if run.protocol == p], plan.name) for p in plans.KIM_PROTOCOLS
         },
         null=untrained.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds, root),
-        grey=100 * float(floor[0].mean()) if floor else 0.0,
+        floor=max((100 * float(f[0].mean()) for f in floors if f), default=0.0),
     )
 
 
@@ -227,7 +232,7 @@ def difference(archive: Archive, group: str, pairs: Sequence[str], controls: Seq
     elif min(len(t.folds) for t in used.values()) >= FEWEST:  # see `pooling.over_folds`
         t = "corrected resampled t over"
         test = f"{t} splits" if group == "kim" else f"{test}, or where it is wider {t} folds"
-    return conclude(effects, list(used.values()), test, VIEWS[group], archive.grey, **told)
+    return conclude(effects, list(used.values()), test, VIEWS[group], archive.floor, **told)
 
 
 def images(seeds: int) -> str:
@@ -238,7 +243,7 @@ def images(seeds: int) -> str:
 def compare(group: str, tested: dict[str, Tested], a, b, value: float, decides: bool) -> Effect:
     """One arm minus another, each with its view ("" for the group's)."""
     first, other = tested[a[0]], tested[b[0]]
-    hits, others = pooling.paired(first, other, crops=[view or VIEWS[group] for _, view in (a, b)])
+    hits, others = pooling.paired(first, other, view=[view or VIEWS[group] for _, view in (a, b)])
     title = f"{TITLES[a[0]]} − {TITLES[b[0]]}{', k-NN' * (b[1] == 'knn')}"
     units = first.subject if group in ("lab", "kim") else first.index
     runs = len(first.folds) * (1 if group == "kim" else len(hits))
@@ -258,7 +263,7 @@ def by_the_centre(group: str, first: Tested, other: Tested) -> Estimate:
     """One arm minus another by the centre crop."""
     if group == "lab":
         return pooling.lab_difference(first, other, "centre")
-    return evaluate.clustered_difference(*pooling.paired(first, other, crops="centre"))
+    return evaluate.clustered_difference(*pooling.paired(first, other, view="centre"))
 
 
 def arms_of(archive: Archive, group: str, *arms: str) -> dict[str, Tested]:
@@ -413,7 +418,7 @@ def hard_classes(archive: Archive) -> Judgement:
     classes = first.results[0].info["classes"]
 
     def contrast(view: str) -> Estimate:
-        hits, others = pooling.paired(first, other, crops=view)
+        hits, others = pooling.paired(first, other, view=view)
         gain = hits.astype(int) - others
         groups = [gain[:, first.labels == classes.index(name)] for name in share]
         return evaluate.contrast(groups, list(share.values()))

@@ -45,13 +45,13 @@ class Tested:
     seeds: tuple[int, ...]
     classes: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def predicted(self, crops: str = "tencrop") -> np.ndarray:
-        """int (S, n), the class with the largest logit."""
-        return self.logits[crops].argmax(-1) if crops in self.logits else self.classes[crops]
+    def predicted(self, view: str = "tencrop") -> np.ndarray:
+        """int (S, n), the classes that were named: those with the largest logit, where logits were kept."""
+        return self.logits[view].argmax(-1) if view in self.logits else self.classes[view]
 
-    def hits(self, crops: str = "tencrop") -> np.ndarray:
+    def hits(self, view: str = "tencrop") -> np.ndarray:
         """bool (S, n)."""
-        return self.predicted(crops) == self.labels
+        return self.predicted(view) == self.labels
 
     def rows(self, seeds: Sequence[int]) -> list[int]:
         """Where seeds stand in the first axis."""
@@ -162,12 +162,12 @@ def sound(results: dict[Run, Result], *arms: str) -> dict[Run, Result]:
     return {run: r for run, r in results.items() if run.fold not in lost}
 
 
-def paired(first: Tested, *others: Tested, crops: str | Sequence[str] = "tencrop") -> list[np.ndarray]:
+def paired(first: Tested, *others: Tested, view: str | Sequence[str] = "tencrop") -> list[np.ndarray]:
     """Hits bool (S, n) of several arms on the same images and the seeds that all of them have.
 
     Parameters
     ----------
-    crops : the view, or one for each arm.
+    view : the view, or one for each arm.
 
     Raises
     ------
@@ -175,10 +175,10 @@ def paired(first: Tested, *others: Tested, crops: str | Sequence[str] = "tencrop
         The arms were tested on different images, or have no seed in common.
     """
     arms = (first, *others)
-    crops = [crops] * len(arms) if isinstance(crops, str) else crops
+    views = [view] * len(arms) if isinstance(view, str) else view
     seeds = _seeds_of_all(arms, "paired")
     _same_images(arms, "paired")
-    return [t.hits(c)[t.rows(seeds)] for t, c in zip(arms, crops, strict=True)]
+    return [t.hits(v)[t.rows(seeds)] for t, v in zip(arms, views, strict=True)]
 
 
 def common_seeds(*tested: Tested) -> tuple[int, ...]:
@@ -290,14 +290,14 @@ def mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> str:
     return str(estimate_of(hits, clusters))
 
 
-def split_accuracies(t: Tested, crops: str = "centre", seeds: Sequence[int] | None = None) -> np.ndarray:
+def split_accuracies(t: Tested, view: str = "centre", seeds: Sequence[int] | None = None) -> np.ndarray:
     """Accuracy in per cent, one a split, ascending: the mean over its seeds, or these, which are no further splits."""
     own = [r for r in t.results if seeds is None or r.info["seed"] in seeds]
-    values = pd.Series([r.info["metrics"][f"test_{crops}"] for r in own])
+    values = pd.Series([r.info["metrics"][f"test_{view}"] for r in own])
     return values.groupby([r.info["fold"] for r in own]).mean().to_numpy()
 
 
-def over_folds(first: Tested, other: Tested, crops: str) -> evaluate.Corrected | None:
+def over_folds(first: Tested, other: Tested, view: str) -> evaluate.Corrected | None:
     """One arm minus another in points by the corrected resampled t over folds or splits; None for less than `FEWEST`.
 
     Raises
@@ -310,7 +310,7 @@ def over_folds(first: Tested, other: Tested, crops: str) -> evaluate.Corrected |
     if len(first.folds) < FEWEST:
         return None
     seeds = _seeds_of_all((first, other), "paired")
-    return corrected(split_accuracies(first, crops, seeds) - split_accuracies(other, crops, seeds), first)
+    return corrected(split_accuracies(first, view, seeds) - split_accuracies(other, view, seeds), first)
 
 
 def corrected(each: np.ndarray, t: Tested) -> evaluate.Corrected | None:
@@ -319,13 +319,13 @@ def corrected(each: np.ndarray, t: Tested) -> evaluate.Corrected | None:
     return evaluate.corrected_t(each, n["train"], n["test"]) if len(each) >= FEWEST else None
 
 
-def lab_difference(first: Tested, other: Tested, crops: str = "tencrop") -> evaluate.Estimate:
+def lab_difference(first: Tested, other: Tested, view: str = "tencrop") -> evaluate.Estimate:
     """One arm minus another on people of the lab, in points: by a bootstrap over them, or by `over_folds` if that is wider.
 
     The bootstrap knows the people alone; every fold has networks of its own, and their luck differs more.
     """
-    people = evaluate.clustered_difference(*paired(first, other, crops=crops), first.subject)
-    t = over_folds(first, other, crops)
+    people = evaluate.clustered_difference(*paired(first, other, view=view), first.subject)
+    t = over_folds(first, other, view)
     return t.difference if t and wider(t.difference, people) else people
 
 
@@ -334,12 +334,12 @@ def wider(first: evaluate.Estimate, other: evaluate.Estimate) -> bool:
     return first.high - first.low > other.high - other.low
 
 
-def both_and_single(tested: dict[str, Tested], crops: str = "tencrop") -> tuple[np.ndarray, np.ndarray]:
+def both_and_single(tested: dict[str, Tested], view: str = "tencrop") -> tuple[np.ndarray, np.ndarray]:
     """Hits int (S, n) of LKRNet and VGG19 together, and of the two baselines.
 
     Their difference is what key regions and triplet loss gain together beyond the sum of either alone.
     """
-    arms = paired(*(tested[a] for a in FACTORIAL), crops=crops)
+    arms = paired(*(tested[a] for a in FACTORIAL), view=view)
     vgg19, baseline1, baseline2, lkrnet = (h.astype(int) for h in arms)
     return lkrnet + vgg19, baseline1 + baseline2
 

@@ -90,11 +90,11 @@ def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFram
     for arm, t in tested.items():
         metrics = [r.info["metrics"] for r in t.results]
         row = {"arm": TITLES[arm], "epochs": t.epochs, "seeds": len(t.seeds), "n": len(t.labels)}
-        for title, crops in (("centre crop", "centre"), ("TenCrop", "tencrop")):
-            row[title] = pooling.mean_accuracy(t.hits(crops), t.subject if clusters else None)
+        for title, view in (("centre crop", "centre"), ("TenCrop", "tencrop")):
+            row[title] = pooling.mean_accuracy(t.hits(view), t.subject if clusters else None)
             if not t.clean.all():  # in the lab all are
                 name = f"{title}, {int(t.clean.sum()):,} without a copy in Training"
-                row[name] = pooling.mean_accuracy(t.hits(crops)[:, t.clean])
+                row[name] = pooling.mean_accuracy(t.hits(view)[:, t.clean])
         size = np.array([r.info["n"]["test"] for r in t.results], float)
         for title, key in (("last epoch", "test_last_epoch"), ("best test epoch", "test_selected_maximum")):
             row[f"centre, {title}"] = round(float(np.average([m[key] for m in metrics], weights=size)), 2)
@@ -102,10 +102,10 @@ def accuracies(tested: dict[str, Tested], clusters: bool = False) -> pd.DataFram
     return _frame(rows, "arm")
 
 
-def confusion_mean(tested: Tested, crops: str = "tencrop") -> np.ndarray:
+def confusion_mean(tested: Tested, view: str = "tencrop") -> np.ndarray:
     """Confusion matrix (K, K) of an arm, mean over seeds."""
     k = len(tested.results[0].info["classes"])
-    return np.mean([evaluate.confusion(tested.labels, p, k) for p in tested.predicted(crops)], axis=0)
+    return np.mean([evaluate.confusion(tested.labels, p, k) for p in tested.predicted(view)], axis=0)
 
 
 def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str) -> pd.DataFrame:
@@ -382,7 +382,7 @@ def kim_differences(results: dict[Run, Result]) -> pd.DataFrame:
             one, other = tested[a], tested[b]
             t = pooling.over_folds(one, other, "centre")
             difference = evaluate.clustered_difference(
-                *pooling.paired(one, other, crops="centre"), one.subject
+                *pooling.paired(one, other, view="centre"), one.subject
             )
             row |= {
                 "ours, bootstrap over subjects": str(difference),

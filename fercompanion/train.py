@@ -81,8 +81,7 @@ def fit(
     image, mask = to_stack(faces.images, masks, machine.device)
     labels = torch.as_tensor(faces.labels, device=machine.device)
 
-    torch.manual_seed(_mix(seed, 0))
-    model = build_model(recipe.model, len(faces.classes), **recipe.model_options())
+    model = untrained_model(recipe, len(faces.classes), seed)
     model = model.to(machine.device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model, recipe)
     width = _look(model, image, mask, parts.train[:2], machine, recipe)[1].shape[1]
@@ -162,6 +161,12 @@ def fit(
         "parameters": sum(p.numel() for p in model.parameters()),
         "predict_seconds": time.perf_counter() - start,
     }
+
+
+def untrained_model(recipe: Recipe, num_classes: int, seed: int) -> torch.nn.Module:
+    """The network of a recipe with the weights from which a seed starts."""
+    torch.manual_seed(_mix(seed, 0))
+    return build_model(recipe.model, num_classes, **recipe.model_options())
 
 
 def train_epoch(

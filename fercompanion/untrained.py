@@ -1,13 +1,18 @@
-"""What needs no training: nearest neighbours among the pixels themselves, under each paper's protocol."""
+"""What needs no training: nearest neighbours among the pixels, or among an untrained network's features."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from . import evaluate, protocols
-from .data import DataError, clean_mask, load_faces
-from .runs import kept_arrays, results_folder, whole_or_told
+from .data import SPLITS, DataError, Faces, clean_mask, load_faces
+from .predict import predict, this_machine, to_stack
+from .runs import Run, kept_arrays, results_folder, whole_or_told
+from .train import untrained_model
 from .whole import kept_if_possible, whole
 
 
@@ -25,19 +30,43 @@ def grey_neighbours(
         they were not kept and the data set is not on this machine.
     """
 
+    def grey(faces: Faces) -> np.ndarray:
+        return faces.images.reshape(len(faces), -1).astype(np.float32)
+
+    return _neighbours(results_folder(profile) / dataset / "grey-neighbours.npz", dataset, root, grey)
+
+
+def network_neighbours(
+    profile: str, run: Run, root: str | None = None
+) -> tuple[np.ndarray, np.ndarray, int] | None:
+    """The same on what a run's network makes of the faces before its first step, with the weights that it starts from.
+
+    Kept as ``untrained-<arm>.npz``; returns what `grey_neighbours` does.
+    """
+
+    def embedded(faces: Faces) -> np.ndarray:
+        machine = this_machine()
+        model = untrained_model(run.recipe, len(faces.classes), run.seed).to(machine.device)
+        image, _ = to_stack(faces.images, None, machine.device)
+        return predict(model, image, None, machine, run.recipe)[1]
+
+    path = results_folder(profile) / run.dataset / f"untrained-{run.recipe.arm}.npz"
+    return _neighbours(path, run.dataset, root, embedded)
+
+
+def _neighbours(path: Path, dataset: str, root: str | None, features: Callable[[Faces], np.ndarray]):
     def made() -> dict[str, np.ndarray] | None:
         try:
             faces = load_faces(dataset, root)
         except DataError:
             return None
-        rows = [faces.where(split) for split in ("Training", "PublicTest", "PrivateTest")]
-        grey = [faces.images[r].reshape(len(r), -1).astype(np.float32) for r in rows]
-        labels, classes = [faces.labels[r] for r in rows], len(faces.classes)
-        k = evaluate.best_k(grey[0], labels[0], grey[1], labels[1], classes)
-        predicted = evaluate.neighbour_logits(grey[0], labels[0], grey[2], k, classes).argmax(1)
+        every, rows = features(faces), [faces.where(split) for split in SPLITS]
+        (bank, valid, test), labels = [every[r] for r in rows], [faces.labels[r] for r in rows]
+        k = evaluate.best_k(bank, labels[0], valid, labels[1], len(faces.classes))
+        predicted = evaluate.neighbour_logits(bank, labels[0], test, k, len(faces.classes)).argmax(1)
         return {"hits": predicted == labels[2], "clean": clean_mask(faces)[rows[2]], "k": np.array(k)}
 
-    kept = kept_arrays(results_folder(profile) / dataset / "grey-neighbours.npz", made)
+    kept = kept_arrays(path, made)
     return None if kept is None else (kept["hits"][None], kept["clean"], int(kept["k"]))
 
 

@@ -9,7 +9,7 @@
   printed value, and does not hold if it lies outside altogether.
 - Longer runs of two arms stand beside; if their whole interval has the other sign, the shorter ones settle nothing.
 - Runs on other faces, with fewer epochs or narrower networks than the profile "paper" settle nothing, nor do runs
-  that learnt nothing or lost it again; nor, by k-NN, embeddings hardly better than the grey values themselves.
+  that learnt nothing or lost it again; nor embeddings for which k-NN is hardly better than without any training.
 """
 
 from __future__ import annotations
@@ -216,10 +216,10 @@ def conclude(
     tested: Sequence[Tested],
     test: str,
     view: str = "tencrop",
-    grey: float = 0.0,
+    floor: float = 0.0,
     **told,
 ) -> Judgement:
-    """The verdict of differences: all that decide must hold; one that lies below 0 is enough not to; `grey` as in `shortfall`."""
+    """The verdict of differences: all that decide must hold; one that lies below 0 is enough not to; `floor` as in `shortfall`."""
     deciding = [e for e in effects if e.decides]
     signs = [e.verdict for e in deciding]
     verdict = FAILS if FAILS in signs else HOLDS if set(signs) == {HOLDS} else OPEN
@@ -243,7 +243,7 @@ def conclude(
         Judgement(verdict, why, test=test, needs=needs, effects=tuple(effects), p=p, lacks=FEW * few, **told),
         tested,
         power,
-        grey,
+        floor,
     )
 
 
@@ -261,9 +261,9 @@ def shown(effects: Sequence[Effect]) -> str:
     )
 
 
-def settled(judgement: Judgement, tested: Sequence[Tested], power: str = "", grey: float = 0.0) -> Judgement:
+def settled(judgement: Judgement, tested: Sequence[Tested], power: str = "", floor: float = 0.0) -> Judgement:
     """The judgement as it is, or not settled if the runs fall short of the papers'; `power` is what its interval asks for."""
-    if not (lacks := shortfall(tested, grey)):
+    if not (lacks := shortfall(tested, floor)):
         return judgement
     needs = "PROFILE=paper" + (" with ImageNet's weights for model B" if "random weights" in lacks else "")
     if power:
@@ -271,14 +271,14 @@ def settled(judgement: Judgement, tested: Sequence[Tested], power: str = "", gre
     return replace(judgement, verdict=OPEN, why=f"{lacks}; {judgement.why}", needs=needs, p=NONE, lacks=SHORT)
 
 
-def shortfall(tested: Sequence[Tested], grey: float = 0.0) -> str:
+def shortfall(tested: Sequence[Tested], floor: float = 0.0) -> str:
     """In what runs fall short of the faces, schedules and networks of the profile "paper"; empty if in nothing.
 
     Also said: a network that names hardly more than the largest class, and one that lost what it had learnt.
 
     Parameters
     ----------
-    grey : accuracy in per cent of k-NN on the grey values, which an embedding must beat that is read by k-NN alone.
+    floor : accuracy in per cent of k-NN without any training, which an embedding must beat that is read by k-NN alone.
     """
     found = []
     for t in tested:
@@ -286,8 +286,8 @@ def shortfall(tested: Sequence[Tested], grey: float = 0.0) -> str:
         recipe = t.results[0].recipe
         if hits < largest + LUCK:
             found.append(f"{TITLES[recipe.arm]} has {hits:.0f} %, the largest class {largest:.0f} %")
-        elif recipe.cross_entropy == 0 and hits < grey + LUCK:
-            found.append(f"{TITLES[recipe.arm]} has {hits:.0f} %, k-NN on grey values {grey:.0f} %")
+        elif recipe.cross_entropy == 0 and hits < floor + LUCK:
+            found.append(f"{TITLES[recipe.arm]} has {hits:.0f} %, k-NN without any training {floor:.0f} %")
         last = [r for r in t.results if r.info["selection"] == "last epoch"]  # else an earlier one is tested
         fallen = sum(pooling.fell_back(r) is not None for r in last)
         if fallen:

@@ -208,11 +208,11 @@ def test_a_difference_that_hangs_on_the_crop_settles_nothing():
     assert f"centre crop {j.effects[0].centre}" in j.ours and j.effects[0].ours.low > 0
 
 
-def test_an_embedding_must_beat_the_grey_values():
+def test_an_embedding_must_beat_k_nn_without_training():
     group = {a: simulated(a, x) for a, x in (("dnnrl", 0.45), ("tdnn", 0.38))}
-    for grey, verdict in ((0, HOLDS), (40, OPEN)):
-        j = BY_ID["D3"].judge(archive(dnnrl=group, grey=grey))
-        assert j.verdict == verdict and ("k-NN on grey values 40 %" in j.why) == (grey == 40)
+    for floor, verdict in ((0, HOLDS), (40, OPEN)):
+        j = BY_ID["D3"].judge(archive(dnnrl=group, floor=floor))
+        assert j.verdict == verdict and ("k-NN without any training 40 %" in j.why) == (floor == 40)
 
 
 def test_more_seeds_of_controls_are_not_those_of_the_claim():

@@ -93,6 +93,9 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
         arm: t.hits("centre").mean() for arm, t in dnnrl.items()
     }  # by k-NN where no classifier is trained
     grey = untrained.grey_neighbours("paper-cpu", "fer2013")[0].mean()
+    first = next(r for r in plans.dnnrl_runs(cpu) if r.recipe.arm == "dnnrl")
+    before = untrained.network_neighbours("paper-cpu", first)[0].mean()
+    assert right["dnnrl"] < before
     assert right["dnnrl"] < grey < right["dnnrl-unclamped"] < right["tdnn"] < right["dnn"] - 0.1
     own = dnnrl["dnn"].hits("knn").mean()
     for arm in ("dnn", "tdnn-joint", "dnnrl-joint"):

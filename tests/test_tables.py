@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from fercompanion import claims, embed, evaluate, papers, pooling, tables, untrained, verdicts
+from fercompanion import claims, embed, evaluate, papers, pooling, tables, train, untrained, verdicts
 from fercompanion.data import FER_CLASSES, DataError
 from fercompanion.recipes import MILD
 from fercompanion.runs import Result, Run
+from fercompanion.siblings import sibling_arm
 
 
 def arm(hits, seeds=(0,), clean=None, subject=None, sizes=(1,)):
@@ -176,6 +178,18 @@ def test_k_of_the_grey_values_is_chosen_on_public_test(demo, monkeypatch):
         1,
         len(clean),
     )
+
+
+def test_an_untrained_network_is_that_from_which_the_run_starts(demo, monkeypatch):
+    run, seen = Run(sibling_arm("dnnrl", "dnnrl", width=0.1), "demo", seed=3), []
+    monkeypatch.setattr(
+        untrained, "predict", lambda model, *_: (seen.append(model), (None, demo.labels[:, None] + 0.0))[1]
+    )
+    hits, _, _ = untrained.network_neighbours("test", run)
+    assert hits.all()  # the labels themselves as features
+    other = train.untrained_model(run.recipe, 7, 3).state_dict()
+    assert all(torch.equal(x.cpu(), other[name]) for name, x in seen[0].state_dict().items())
+    assert untrained.network_neighbours("test", run)[0].all() and len(seen) == 1  # kept
 
 
 def test_distances_in_triplets_are_positive_where_classes_lie_apart(tmp_path):

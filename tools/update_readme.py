@@ -137,22 +137,30 @@ def dnnrl_point(plan: plans.Profile) -> str:
     """DNNRL's loss alone, and beside cross-entropy."""
     plan = plans.shown(plan, plans.dnnrl_runs)
     tested = arms_of(plans.dnnrl_runs, plan)
-    floor = untrained.grey_neighbours(plan.name, plan.wild)
-    if floor is None or pooling.lacking(tested, "dnnrl-joint", "tdnn-joint", "dnnrl"):
+    floor, before = floors(plan)
+    if floor is None or before is None or pooling.lacking(tested, "dnnrl-joint", "tdnn-joint", "dnnrl"):
         return ""
     gain = claims.printed("dnnrl", "dnnrl", "tdnn")
     e = claims.compare("dnnrl", tested, ("dnnrl-joint", "knn"), ("tdnn-joint", "knn"), gain, True)
-    alone, grey = 100 * tested["dnnrl"].hits("centre").mean(), 100 * floor[0].mean()
-    side, recipe = "fewer than" if alone < grey else "more than", tested["dnnrl"].results[0].recipe
+    alone = 100 * tested["dnnrl"].hits("centre").mean()
+    grey, start = (100 * hits.mean() for hits, _, _ in (floor, before))
+    recipe = tested["dnnrl"].results[0].recipe
+    side = "fewer than" if alone < min(grey, start) else "more than" if alone > max(grey, start) else "beside"
     return (
         f"**DNNRL** prints {gain:+.2f} points over the usual triplet loss. By the paper's own gradients (Eqs. 2-4) its loss "
         "learns nothing from a triplet that is in the wrong order, the negative nearer than the positive. (Its margin is there "
         '"to prevent learning very difficult samples"; at the printed 0 these are all of them.) Trained by it alone '
         f"({plans.WIDTHS[recipe.width]}, {recipe.size} pixels, {recipe.epochs} epochs, {verdicts.count(len(tested['dnnrl'].seeds), 'seed')}: "
         "far from the printed schedule), a network's nearest neighbours are "
-        f"right on {alone:.1f} % of the test faces, {side} neighbours among raw pixels ({grey:.1f} %). Added to cross-entropy in "
+        f"right on {alone:.1f} % of the test faces, {side} neighbours among raw pixels ({grey:.1f} %) or among the same network's features before training ({start:.1f} %). Added to cross-entropy in "
         f"such short runs, DNNRL's loss minus the triplet loss is {short(e.ours)} points ({verdicts.count(e.runs, 'seed')})."
     )
+
+
+def floors(plan: plans.Profile) -> list[tuple[np.ndarray, np.ndarray, int] | None]:
+    """k-NN without any training: on grey values, and on DNNRL's features before its first step."""
+    first = next(run for run in plans.dnnrl_runs(plan) if run.recipe.arm == "dnnrl")
+    return [untrained.grey_neighbours(plan.name, plan.wild), untrained.network_neighbours(plan.name, first)]
 
 
 def liu_point(plan: plans.Profile) -> str:
@@ -580,10 +588,12 @@ def dnnrl_block(plan: plans.Profile) -> str:
     plan = plans.shown(plan, plans.dnnrl_runs)
     tested = arms_of(plans.dnnrl_runs, plan)
     printed, rows = published_accuracies("DNNRL", "Table 2"), []
-    if floor := untrained.grey_neighbours(plan.name, plan.wild):
+    for name, floor in zip(("grey values", "DNNRL before training"), floors(plan), strict=True):
+        if floor is None:
+            continue
         hits, clean, k = floor
         own = [pooling.mean_accuracy(hits), "", pooling.mean_accuracy(hits[:, clean])]
-        rows.append([f"grey values (k-NN, k = {k})", "–", *own, f"{hits.size:,}", "0"])
+        rows.append([f"{name} (k-NN, k = {k})", "–", *own, f"{hits.size:,}", "0"])
     named = {arm: method for method, arm in ACCURACIES["DNNRL"].items()}
     for arm in siblings.ARMS["dnnrl"]:
         t, method = tested.get(arm), named.get(arm)
