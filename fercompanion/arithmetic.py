@@ -21,7 +21,7 @@ from .siblings import DNNRL
 from .verdicts import FAILS, HOLDS, Judgement
 
 
-def disgust(_=None) -> Judgement:
+def disgust(_) -> Judgement:
     """L8: LKRNet's recall of disgust in Table 3 against the other papers' and against its own VGG19."""
     recall = {
         m: v[FER_CLASSES.index("disgust")] for m, v in published_recalls("Table 3", FER_CLASSES).items()
@@ -65,7 +65,7 @@ def exponential_slopes(distances: Sequence[float], alpha: float = 0.2, gamma: fl
     return pd.DataFrame(columns, index=pd.Index(distances, name="D"))
 
 
-def hard_triplets(_=None) -> Judgement:
+def hard_triplets(_) -> Judgement:
     """D4: whether the gradient grows as triplets get more difficult, that is with falling D."""
     at = (-1.0, -0.1, 0.1, 1.0, 3.0)
     table = exponential_slopes(at, DNNRL.alpha, DNNRL.gamma)
@@ -84,7 +84,7 @@ def hard_triplets(_=None) -> Judgement:
     return Judgement(HOLDS if grows else FAILS, why, f"|dL/dD| {shown}", "Fig. 3", **told)
 
 
-def champion(_=None) -> Judgement:
+def champion(_) -> Judgement:
     """D5: DNNRL's printed accuracy against the challenge winner's on the same test set."""
     value = published_accuracies("DNNRL", "Table 2")
     won = {r["protocol"]: float(r["value"]) for r in published("Liu2019") if "champion" in r["method"]}
@@ -114,7 +114,7 @@ def liu_parameters() -> dict[str, int]:
     return {name: sum(p.numel() for p in model.parameters()) for name, model in built.items()}
 
 
-def parameters(_=None) -> Judgement:
+def parameters(_) -> Judgement:
     """M2: parameters of the network that has the printed accuracy, A + B, beside VGG16 and VGG19."""
     rows = [r for r in published("Liu2019") if r["metric"].startswith("parameter")]
     claimed = {r["class"]: float(r["value"]) for r in rows if r["metric"] == "parameter_ratio_percent"}
@@ -133,7 +133,7 @@ def parameters(_=None) -> Judgement:
     return Judgement(verdict, why, shown, ", ".join(f"{v} % {k}" for k, v in claimed.items()), "exact counts")
 
 
-def same_loss(_=None) -> Judgement:
+def same_loss(_) -> Judgement:
     """L11: with λ = 0 LKRNet has Baseline 1's loss and gradients to the last bit."""
     generator = torch.Generator().manual_seed(0)
     image, mask = torch.rand(2, 6, 1, 44, 44, generator=generator)

@@ -12,20 +12,20 @@ STEP = 1.3
 """Distance of boxes in a chain."""
 
 
-def architecture(model, crop: int = 44):
+def architecture(model):
     """Fig. 1: the two branches with the sizes of their maps, read off a forward pass."""
-    trunk, maps = [], torch.zeros(1, 3, crop, crop)
+    trunk, maps = [], torch.zeros(1, 3, 44, 44)
     for k, block in enumerate(model.eval().trunk, 1):
         with torch.no_grad():
             maps = block(maps)
         trunk.append(f"block {k}\n{_size(maps.shape[1:])}")
     figure, ax = plt.subplots(figsize=(11, 2.8))
-    steps = _chain(ax, 0, 0.5, [f"image\n1×{crop}×{crop}", *trunk], "#F2F2F2")
+    steps = _chain(ax, 0, 0.5, ["image\n1×44×44", *trunk], "#F2F2F2")
     mask, small = _chain(
         ax,
         3 * STEP,
         -0.55,
-        [f"MTCNN mask M\n1×{crop}×{crop}", f"M(p)↓\n1×{_size(maps.shape[2:])}"],
+        ["MTCNN mask M\n1×44×44", f"M(p)↓\n1×{_size(maps.shape[2:])}"],
         "#E8F3EC",
     )
     answer = _box(ax, (len(steps) + 5.2) * STEP, 0.5, "prediction: mean of\nboth softmaxes", "#F2F2F2")

@@ -20,6 +20,8 @@ VIEWS = ("centre", "tencrop", "knn", "occluded", "last_epoch")
 
 FEWEST = 5
 """Runs, or splits, from which on their own scatter is trusted."""
+FALLEN = 3.0
+"""Points of training accuracy by which a run falls that has lost what it had learnt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,14 +145,14 @@ def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
     return Tested(**columns, logits=logits, results=tuple(results), seeds=tuple(seeds), classes=classes)
 
 
-def fell_back(result: Result, points: float = 3.0) -> int | None:
+def fell_back(result: Result) -> int | None:
     """The epoch in which a run lost what it had learnt, None if it did not.
 
-    Its training accuracy fell by more than so many points below its best and did not come back; sound runs end within two.
+    Its training accuracy fell by more than `FALLEN` points below its best and did not come back; sound runs end within two.
     Where the last epoch counts, such a run tells of the optimiser and not of the method.
     """
     accuracy = result.history["train_accuracy"]
-    low = accuracy < np.maximum.accumulate(accuracy) - points
+    low = accuracy < np.maximum.accumulate(accuracy) - FALLEN
     if not low[-1]:
         return None
     return int(result.history["epoch"][np.flatnonzero(~low)[-1] + 1])

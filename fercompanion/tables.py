@@ -444,8 +444,9 @@ def _two_by_two(title: str, tested: dict[str, Tested]) -> list[dict]:
     return [*rows, row | {"tested on clean faces": gains[0], "tested on occluded faces": gains[1]}]
 
 
-def kim_arithmetic(n: int = 181) -> pd.DataFrame:
-    """Kim et al.'s own accuracies and differences as numbers of their `n` test images."""
+def kim_arithmetic() -> pd.DataFrame:
+    """Kim et al.'s own accuracies and differences as numbers of their test images."""
+    n = next(int(r["value"]) for r in published("Kim2022") if r["class"] == "test frames")
     value = {
         r["method"]: float(r["value"])
         for r in published("Kim2022")

@@ -23,7 +23,7 @@ from scipy import stats
 
 from . import evaluate, plans, pooling, protocols
 from .data import data_title
-from .evaluate import POWER, TAILS, Estimate
+from .evaluate import CONFIDENCE, POWER, TAILS, Estimate
 from .papers import TITLES
 from .pooling import FEWEST, Tested
 from .recipes import Recipe
@@ -345,7 +345,7 @@ def count(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 
-def corrected(judgements: list[Judgement], level: float = 0.05) -> list[Judgement]:
+def corrected(judgements: list[Judgement]) -> list[Judgement]:
     """Holm's correction over the claims of each paper that have a p; what does not survive it is not settled."""
     done = list(judgements)
     for paper in PAPERS.values():
@@ -356,7 +356,7 @@ def corrected(judgements: list[Judgement], level: float = 0.05) -> list[Judgemen
             adjusted = min(1.0, max(adjusted, (len(own) - rank) * j.p))
             largest = "largest " * (sum(e.decides for e in j.effects) > 1)
             done[i] = replace(j, test=f"{j.test}; {largest}p = {j.p:.2g}, by Holm {adjusted:.2g}")
-            if j.verdict in (HOLDS, FAILS) and adjusted > level:
+            if j.verdict in (HOLDS, FAILS) and adjusted > 1 - CONFIDENCE:
                 why = f"{j.why}; but not after Holm's correction of {len(own)} p values"
                 done[i] = replace(done[i], verdict=OPEN, why=why, needs="more runs")
     return done

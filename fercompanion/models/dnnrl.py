@@ -152,8 +152,8 @@ class AlexNet(nn.Module):
 dnnrl, alexnet = DNNRL, AlexNet
 
 
-def layer_table(model: DNNRL, size: int = 108) -> list[tuple[str, str, int, int]]:
-    """Table 1 as a forward pass on one `size` x `size` image and the weights tell it.
+def layer_table(model: DNNRL) -> list[tuple[str, str, int, int]]:
+    """Table 1 as a forward pass on one 108 x 108 image and the weights tell it.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def layer_table(model: DNNRL, size: int = 108) -> list[tuple[str, str, int, int]
         Layers in order; output as "54×54×32"; multiplications of one image.  Batch norm and the classifier, which
         the paper's table does not count, are left out.
     """
-    rows, maps = [], torch.zeros(1, 1, size, size)
+    rows, maps = [], torch.zeros(1, 1, 108, 108)
     for name, module in [*model.eval().trunk.named_children(), ("linear", model.linear)]:
         with torch.no_grad():
             maps = module(maps if name != "linear" else maps.flatten(1))

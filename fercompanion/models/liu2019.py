@@ -96,15 +96,11 @@ class ModelA(nn.Module):
 liu_a = ModelA
 
 
-def parameter_counts(model: ModelA, size: int = 48) -> dict[str, int]:
+def parameter_counts(model: ModelA) -> dict[str, int]:
     """What "the number of parameters" of model A can mean, on the way from our count to the printed one.
 
     Keras, which the paper used, gives PReLU one slope for each *element* of a map and counts the means and
-    variances of batch normalisation as parameters.
-
-    Parameters
-    ----------
-    size : height and width of the image, which the number of Keras' slopes depends on.
+    variances of batch normalisation as parameters.  Its slopes are counted for images of 48 x 48.
 
     Returns
     -------
@@ -118,7 +114,7 @@ def parameter_counts(model: ModelA, size: int = 48) -> dict[str, int]:
     hooks = [m.register_forward_hook(lambda _, __, out: elements.append(out[0].numel())) for m in prelus]
     training = model.training
     with torch.no_grad():
-        model.eval()(torch.zeros(1, 1, size, size, device=model.classifier.weight.device))
+        model.eval()(torch.zeros(1, 1, 48, 48, device=model.classifier.weight.device))
     model.train(training)
     for hook in hooks:
         hook.remove()
