@@ -60,7 +60,12 @@ def accuracy(hits: np.ndarray) -> Estimate:
 
 
 def clustered_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> Estimate:
-    """Accuracy in per cent with a bootstrap over clusters (subjects) instead of images; see `clustered_difference`."""
+    """Accuracy in per cent with a bootstrap over clusters (subjects) instead of images; see `clustered_difference`.
+
+    Parameters
+    ----------
+    hits : bool (n,) or (S, n), a row a seed; clusters (n,).
+    """
     return clustered_difference(hits, np.zeros_like(hits), clusters)
 
 

@@ -76,6 +76,11 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
     An arm with a fold missing in a seed loses that seed, unless `partial` says to take the folds that are there: then
     of several seeds those that have the same folds as the seed with most.
 
+    Parameters
+    ----------
+    results : as `runs.find_all` returns them.
+    part : "test", or "valid" for the images that select (PublicTest).
+
     Raises
     ------
     DataError

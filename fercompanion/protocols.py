@@ -94,6 +94,11 @@ def random_splits(
     Unlike folds the test sets of two draws overlap, and some frames may never be tested.  The first draws are the
     same however many are asked for.
 
+    Parameters
+    ----------
+    n_splits : how many draws; seed : of all of them.
+    share : of the frames that trains, 0 to 1.
+
     Returns
     -------
     list of (train_index, test_index), int64, ascending

@@ -282,8 +282,21 @@ def complete(
 
     Parameters
     ----------
+    runs : as `plans` lists them, or of one's own.
+    profile : name of the folder below results/ that holds them.
+    root : folder of the licensed data sets; $FERCOMPANION_DATA if omitted.
     finished : called with each run as soon as it is trained.
     workers : so many train at a time, or as many as `side_by_side` says.
+
+    Returns
+    -------
+    dict
+        Run -> `Result`, in the order of `runs`.
+
+    Raises
+    ------
+    DataError
+        An archived run is damaged, or was made by another recipe or on another copy of the data set.
     """
     archived = find_all(runs, profile)
     missing = [run for run in runs if run not in archived]
@@ -478,6 +491,12 @@ def train_run(run: Run, profile: str, root: str | None = None, label: str = "", 
     """Train, evaluate and archive one run; run.json is written last, so a folder without it is not a run.
 
     A run that another process has finished by now is read.
+
+    Parameters
+    ----------
+    profile, root : as in `complete`.
+    label : name on the progress bar.
+    machine : `predict.Machine`, by default this one's.
 
     Raises
     ------

@@ -197,7 +197,17 @@ def at_hand(faces: Faces, how: str) -> bool:
 
 
 def generator(faces: Faces, how: str, machine: Machine | None = None) -> Generator:
-    """The trained generator of a data set, from the cache or trained now; in evaluation mode."""
+    """The trained generator of a data set, from the cache or trained now; in evaluation mode.
+
+    Parameters
+    ----------
+    how : a key of `SETTINGS`, such as "srgan-small".
+
+    Raises
+    ------
+    DataError
+        The cache cannot be read or written.
+    """
     settings, machine = SETTINGS[how], machine or this_machine()
     model = Generator(settings.blocks, settings.channels)
     path = _path("generator", faces, settings, ".pt")
@@ -297,6 +307,10 @@ def quality(faces: Faces, how: str, machine: Machine | None = None) -> dict[str,
     """How near the enlargement of halved PublicTest images comes to the images themselves (24 -> 48 pixels).
 
     Constant images are left out: they have no structure to restore.
+
+    Parameters
+    ----------
+    how : "bicubic", or as in `generator`.
 
     Returns
     -------

@@ -55,12 +55,14 @@ def fit(
     Parameters
     ----------
     recipe : what to train and how.
+    faces : all of the data set, enlarged if the recipe says so (`superres.enlarge`).
     landmarks : of all faces; may be None if the recipe uses no mask.
     parts : who trains, selects and tests.  Without images to select on, or where the recipe says so, the last epoch is
         the result.
     seed : of weights, order, transforms and dropout.
     folder : where ``history.csv`` is written after every epoch, and ``checkpoint.pt`` kept, see `CHECKPOINT_SECONDS`;
         a run that finds one goes on from there, to the same bits as an unbroken run on the same machine and versions.
+    machine : device and numbers to compute in, by default this machine's.
     label : name on the progress bar.
 
     Returns
@@ -73,6 +75,13 @@ def fit(
         "state": the selected epoch's weights, on the CPU.
         "k": of k-NN, where the recipe uses it.
         "machine", "resumed", "parameters", "predict_seconds".
+
+    Raises
+    ------
+    FloatingPointError
+        The loss is not finite.
+    DataError
+        The checkpoint is damaged, or of another recipe, seed or copy of the data.
     """
     machine = machine or this_machine()
     torch.backends.cudnn.deterministic = True
