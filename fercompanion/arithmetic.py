@@ -102,7 +102,7 @@ def champion(_) -> Judgement:
 
 
 def liu_parameters() -> dict[str, int]:
-    """Network -> weights: Liu et al.'s A and B, the VGGs as their Table 1 counts them, and VGG16 as it was published."""
+    """Network -> weights: Liu et al.'s A and B, the VGGs with one layer for the seven classes, and VGG16 as it was published."""
     with torch.device("meta"):
         built = {
             "A": build_model("liu_a"),
@@ -126,7 +126,7 @@ def parameters(_) -> Judgement:
     why = f"{alone[0]:.1f} and {alone[1]:.1f} % follow from the printed counts, but A's alone; the accuracy is A + B's"
     shares = ", ".join(f"{v:.0f} % {k}" for k, v in own.items())
     shown = (
-        f"VGGs counted as in Table 1, without their fully connected layers: A + B {both:,} = {shares}; A alone {counts['A']:,}. "
+        f"VGGs without their fully connected layers, as in Table 1, but with one for the classes: A + B {both:,} = {shares}; A alone {counts['A']:,}. "
         f"Of VGG16 with them ({whole:,}) A + B are {100 * both / whole:.0f} %"
     )
     verdict = HOLDS if all(own[k] <= claimed[k] + 0.1 for k in claimed) else FAILS

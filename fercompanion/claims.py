@@ -25,6 +25,7 @@ from .pooling import FEWEST, Tested
 from .runs import Result, Run, find_all
 from .siblings import LEFT_OUT, MODEL_A
 from .verdicts import (
+    ANOTHER,
     FAILS,
     FEW,
     HOLDS,
@@ -41,8 +42,8 @@ from .verdicts import (
     corrected,
     count,
     effect,
+    interval_p,
     minus,
-    normal_p,
     setting,
     settled,
     shown,
@@ -115,7 +116,7 @@ def sources(judgements: Sequence[Judgement]) -> str:
 
 
 def read(plan: plans.Profile, root: str | None = None) -> Archive:
-    """The finished runs of a plan; `root` is where CK+ lies, for the null model if it was not kept."""
+    """The finished runs of a plan; `root` is where the data sets lie, for what needs no training, if it was not kept."""
 
     def tested(runs: list[Run]) -> dict[str, Tested]:
         return pooling.by_arm(find_all(runs, plan.name))
@@ -125,11 +126,7 @@ def read(plan: plans.Profile, root: str | None = None) -> Archive:
     if both := pooling.fused(valid, liu, "liu-a", "liu-b"):
         valid["liu-ensemble"], liu["liu-ensemble"], _ = both
     dnnrl, printed = plans.dnnrl_runs(plan), plans.kim_printed_runs(plan)
-    floors = []
-    if any(run.recipe.arm == "dnnrl" for run in find_all(dnnrl, plan.name)):
-        first = next(run for run in dnnrl if run.recipe.arm == "dnnrl")
-        floors = [untrained.grey_neighbours(plan.name, plan.wild, root)]
-        floors += [untrained.network_neighbours(plan.name, first, root)]
+    floors = untrained.floors(plan, root) if find_all(dnnrl, plan.name) else {}
     return Archive(
         plan,
         wild=tested(plans.wild_runs(plan)),
@@ -145,7 +142,7 @@ def read(plan: plans.Profile, root: str | None = None) -> Archive:
             p: find_all([run for run in printed if run.protocol == p], plan.name) for p in plans.KIM_PROTOCOLS
         },
         null=untrained.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds, root),
-        floor=max((100 * float(f[0].mean()) for f in floors if f), default=0.0),
+        floor=max((100 * float(hits.mean()) for hits, _, _ in floors.values()), default=0.0),
     )
 
 
@@ -394,10 +391,11 @@ def ingredients(archive: Archive) -> Judgement:
         return not_run(archive, missing)
     hits, one = pooling.model_a_hits(archive.liu), archive.liu["liu-a"]
     index, clean = np.tile(one.index, 4), np.tile(one.clean, 4)
-    effects = [
-        effect(part, *pooling.main_effect(hits, part), index, runs=len(hits["liu-a"]), clean=clean)
-        for part in LEFT_OUT
-    ]
+    middle, effects = pooling.model_a_hits(archive.liu, "centre"), []
+    for part in LEFT_OUT:
+        e = effect(part, *pooling.main_effect(hits, part), index, runs=len(hits["liu-a"]), clean=clean)
+        centre = evaluate.clustered_difference(*pooling.main_effect(middle, part), index)
+        effects.append(replace(e, centre=centre))
     test = f"2 × 2 × 2 factorial, paired bootstrap over {images(effects[0].runs)}"
     return conclude(effects, [archive.liu[a] for a in MODEL_A], test)
 
@@ -425,7 +423,7 @@ def hard_classes(archive: Archive) -> Judgement:
 
     e, runs = contrast("tencrop"), len(pooling.common_seeds(first, other))
     title = "gain of the three − gain of the two"
-    e = Effect(title, claimed, e, normal_p(e), runs, luck=NONE, centre=contrast("centre"))
+    e = Effect(title, claimed, e, interval_p(e), runs, luck=NONE, centre=contrast("centre"))
     return conclude([e], (first, other), f"bootstrap over {images(e.runs)} of each class", **told)
 
 
@@ -443,11 +441,13 @@ def wild_against_lab(archive: Archive) -> Judgement:
     (one,), (other,) = wild.effects, lab.effects
     e, runs = minus(one.ours, other.ours), min(one.runs, other.runs)
     middle, title = minus(one.centre, other.centre), "gain in the wild − gain in the lab"
-    e = Effect(title, claimed, e, normal_p(e), runs, luck=2 * LUCK, centre=middle)
+    folds = len(archive.lab["lkrnet"].folds)  # whose t-interval may be behind the lab's
+    p = interval_p(e, folds - 1 if folds >= FEWEST else np.inf)
+    e = Effect(title, claimed, e, p, runs, luck=2 * LUCK, centre=middle)
     tested = [group[a] for group in (archive.wild, archive.lab) for a in ("lkrnet", "vgg19")]
     told["protocol"] = f"{wild.protocol}; {lab.protocol}"
     test = "difference of differences; bootstrap over images, and over subjects"
-    if len(archive.lab["lkrnet"].folds) >= FEWEST:
+    if folds >= FEWEST:
         test += ", or where it is wider t over folds"
     j = conclude([e], tested, test, **told)
     return replace(j, why=f"{j.why}. {note}")
@@ -485,7 +485,7 @@ def heat(archive: Archive) -> Judgement:
     mean = np.array([c.mean() for c in each])
     # Of several seeds their own scatter counts, of one that of its images, which knows nothing of other seeds.
     e = evaluate.mean_interval(mean if len(mean) > 1 else each[0])
-    p = normal_p(e) if len(mean) > 1 else float(stats.wilcoxon(each[0]).pvalue)
+    p = float((stats.ttest_1samp(mean, 0) if len(mean) > 1 else stats.wilcoxon(each[0])).pvalue)
     e = Effect("share of heat in key regions, LKRNet − VGG19", NONE, e, p, len(mean), luck=NONE)
     pairs, faces = sum(map(len, each)), sum(map(len, change))
     where = f"{setting(arms[0], 'centre')}; {count(len(mean), 'seed')} with maps, {pairs:,} pairs"
@@ -583,7 +583,7 @@ def vgg19_level(archive: Archive) -> Judgement:
             "a level belongs to a recipe, and this is ours",
             "PROFILE=paper: VGG19 by the printed recipe",
         )
-        j = replace(j, verdict=OPEN, why=f"{why}; {j.why}", needs=needs, p=NONE, lacks=j.lacks or FEW)
+        j = replace(j, verdict=OPEN, why=f"{why}; {j.why}", needs=needs, p=NONE, lacks=ANOTHER)
     return beside(j, longer, pooling.mean_accuracy(longer.hits())) if longer else j
 
 
@@ -675,7 +675,7 @@ def unseen_people(archive: Archive) -> Judgement:
     gap = minus(seen["random"], seen["subject"])
     runs = min(len(found[p].folds) for p in ("random", "subject"))
     margin = np.sign(gap.value)  # p, like the verdict, asks whether the gap is larger than a point
-    p = normal_p(Estimate(gap.value - margin, gap.low - margin, gap.high - margin))
+    p = interval_p(Estimate(gap.value - margin, gap.low - margin, gap.high - margin), max(1, runs - 1))
     e = Effect("random frames − new people", NONE, gap, p, runs)  # whatever the verdict, p asks the same
     verdict = OPEN if runs < FEWEST and e.verdict == OPEN else within(gap, -1, 1)
     j = Judgement(

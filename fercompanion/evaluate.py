@@ -34,13 +34,11 @@ NOTHING = Estimate(*[float("nan")] * 3)
 
 def mean_interval(values: np.ndarray) -> Estimate:
     """Mean of independent values with Student's t-interval; of fewer than two without one (nan)."""
-    from scipy.stats import ttest_1samp
+    from scipy.stats import sem, t
 
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Estimate(mean, np.nan, np.nan)
-    interval = ttest_1samp(values, 0).confidence_interval(CONFIDENCE)
-    return Estimate(mean, float(interval.low), float(interval.high))
+    n, mean = len(values), float(np.mean(values))
+    half = float(t.ppf(TAILS[1], n - 1) * sem(values)) if n > 1 else np.nan
+    return Estimate(mean, mean - half, mean + half)
 
 
 def accuracy(hits: np.ndarray) -> Estimate:

@@ -862,9 +862,8 @@ def _in_words(j) -> str:
         return j.verdict
     if j.claim.judge.__module__ == arithmetic.__name__:
         return f"needs no run: {j.test}"
-    printed, ours = re.match(r"(\D*)([0-9.]+)", j.published), re.search(r"[0-9]+[.][0-9]+", j.ours)
+    printed, ours = re.search(r"[0-9.]+", j.published), re.match(r"(.*?)([0-9]+[.][0-9]+)", j.ours)
     if not (printed and ours):
         return ""
-    (name, value), more = printed.groups(), j.published.count(",")  # of several levels the first
-    how = "implied" if "implied" in j.published else "printed"
-    return f"{name}{float(ours[0]):.1f}, {how} {value}{f'; {more} more' * (more > 0)}"
+    how, more = "implied" if "implied" in j.published else "printed", j.published.count(",")
+    return f"{ours[1]}{float(ours[2]):.1f}, {how} {printed[0]}{f'; {more} more' * (more > 0)}"  # of several levels the first

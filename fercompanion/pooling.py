@@ -358,11 +358,11 @@ def interaction(tested: dict[str, Tested]) -> evaluate.Estimate | None:
     return evaluate.clustered_difference(*both_and_single(tested))
 
 
-def model_a_hits(tested: dict[str, Tested]) -> dict[str, np.ndarray]:
-    """Arm -> hits bool (S, n) of Liu et al.'s eight model A, on the seeds that all have (TenCrop); empty if one is missing."""
+def model_a_hits(tested: dict[str, Tested], view: str = "tencrop") -> dict[str, np.ndarray]:
+    """Arm -> hits bool (S, n) of Liu et al.'s eight model A, on the seeds that all have; empty if one is missing."""
     if lacking(tested, *MODEL_A):
         return {}
-    return dict(zip(MODEL_A, paired(*(tested[a] for a in MODEL_A)), strict=True))
+    return dict(zip(MODEL_A, paired(*(tested[a] for a in MODEL_A), view=view), strict=True))
 
 
 def main_effect(hits: dict[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from . import evaluate, protocols
 from .data import SPLITS, DataError, Faces, clean_mask, load_faces
+from .plans import Profile, dnnrl_runs
 from .predict import predict, this_machine, to_stack
 from .runs import Run, kept_arrays, results_folder, whole_or_told
 from .train import untrained_model
@@ -52,6 +53,16 @@ def network_neighbours(
 
     path = results_folder(profile) / run.dataset / f"untrained-{run.recipe.arm}.npz"
     return _neighbours(path, run.dataset, root, embedded)
+
+
+def floors(plan: Profile, root: str | None = None) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
+    """k-NN without any training, beside a profile's runs of DNNRL: title -> what `grey_neighbours` returns, where it is known."""
+    first = next(run for run in dnnrl_runs(plan) if run.recipe.arm == "dnnrl")
+    found = {
+        "grey values": grey_neighbours(plan.name, plan.wild, root),
+        "DNNRL before training": network_neighbours(plan.name, first, root),
+    }
+    return {title: floor for title, floor in found.items() if floor}
 
 
 def _neighbours(path: Path, dataset: str, root: str | None, features: Callable[[Faces], np.ndarray]):

@@ -8,7 +8,7 @@
 - A claimed level holds if the interval of the mean over five seeds or splits and more lies within a margin of the
   printed value, and does not hold if it lies outside altogether.
 - Longer runs of two arms stand beside; if their whole interval has the other sign, the shorter ones settle nothing.
-- Runs on other faces, with fewer epochs or narrower networks than the profile "paper" settle nothing, nor do runs
+- Runs on other or smaller faces, with fewer epochs or narrower networks than the profile "paper" settle nothing, nor do runs
   that learnt nothing or lost it again; nor embeddings for which k-NN is hardly better than without any training.
 """
 
@@ -32,6 +32,7 @@ VERDICTS = ("holds", "does not hold", "not settled", "not run", "not testable he
 HOLDS, FAILS, OPEN, NOT_RUN, UNTESTABLE = VERDICTS
 PAPERS = {"L": "LKRNet", "D": "DNNRL", "M": "Liu et al.", "K": "Kim et al."}
 SHORT, FEW = "runs too short or narrow", "fewer than five runs or pairs of them"
+ANOTHER = "no run by the printed recipe"
 LUCK = 2.0
 """Points by which the accuracies of two runs may differ that differ in nothing but their seed."""
 NONE = float("nan")
@@ -76,11 +77,14 @@ class Effect:
         return self.centre is not None and self.centre.value * self.ours.value < 0
 
     @property
+    def _few(self) -> bool:
+        """Whether so few runs must differ by more."""
+        return self.runs < FEWEST and not abs(self.ours.value) >= self.resolvable + self.luck
+
+    @property
     def verdict(self) -> str:
         """Holds above 0, does not hold below, else not settled."""
-        if self.runs < FEWEST and not abs(self.ours.value) >= self.resolvable + self.luck:
-            return OPEN
-        if self.contradicted:
+        if self._few or self.contradicted:
             return OPEN
         return HOLDS if self.ours.low > 0 else FAILS if self.ours.high < 0 else OPEN
 
@@ -91,13 +95,14 @@ class Effect:
         side = "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
         if np.isnan(low):
             return f"{self.title}: no scatter to go by (all the same, or nothing left to compare)"
-        if (low > 0 or high < 0) and self.contradicted:
-            side += f", but by the centre crop the difference is {self.centre.value:+.2f}"
-        elif (low > 0 or high < 0) and self.verdict == OPEN:
-            must = f"must differ by {self.resolvable + self.luck:.1f} points"
-            if np.isnan(self.luck):
-                must = "cannot tell what other seeds would show"
-            side += f", but so few runs {must}"
+        if low > 0 or high < 0:
+            if self.contradicted:
+                side += f", but by the centre crop the difference is {self.centre.value:+.2f}"
+            if self._few:
+                must = f"must differ by {self.resolvable + self.luck:.1f} points"
+                if np.isnan(self.luck):
+                    must = "cannot tell what other seeds would show"
+                side += f", {'and' if self.contradicted else 'but'} so few runs {must}"
         if np.isfinite(self.published):
             where = "inside" if low <= self.published <= high else "outside"
             side += f", the printed {self.published:+.2f} lies {where}"
@@ -123,7 +128,7 @@ class Judgement:
     effects : differences behind it.
     p : of the claim before Holm's correction, nan if it has none.
     profile : whose runs were judged, of several; empty where none were needed or there are none.
-    lacks : of a claim that is not settled, what its runs lack: `SHORT`, `FEW`, or nothing that more seeds would mend.
+    lacks : of a claim that is not settled, what its runs lack: `SHORT`, `FEW`, `ANOTHER`, or nothing that more seeds would mend.
     """
 
     verdict: str
@@ -175,18 +180,18 @@ def effect(
     if len(np.unique(units)) < len(units):
         p = evaluate.sign_flip(hits, other, units)
         if len(hits) > 1:  # which knows the units alone; the interval knows the seeds too
-            p = float(np.maximum(p, normal_p(e)))  # none where the interval has none
+            p = float(np.maximum(p, interval_p(e)))  # none where the interval has none
     else:
-        p = evaluate.mcnemar(hits[0], other[0]).p if runs == 1 and hits.dtype == bool else normal_p(e)
+        p = evaluate.mcnemar(hits[0], other[0]).p if runs == 1 and hits.dtype == bool else interval_p(e)
     return Effect(title, published, e, p, runs, decides, own, luck)
 
 
-def normal_p(e: Estimate) -> float:
-    """Two-sided p of a value whose 95 % interval is known; none if it is not."""
-    error = (e.high - e.low) / 2 / stats.norm.ppf(TAILS[1])
+def interval_p(e: Estimate, freedom: float = np.inf) -> float:
+    """Two-sided p of a value whose 95 % interval is known, a t-interval with so many degrees of freedom; none if it is not."""
+    error = (e.high - e.low) / 2 / stats.t.ppf(TAILS[1], freedom)
     if not np.isfinite(error):
         return NONE
-    return float(2 * stats.norm.sf(abs(e.value) / error)) if error > 0 else float(e.value == 0)
+    return float(2 * stats.t.sf(abs(e.value) / error, freedom)) if error > 0 else float(e.value == 0)
 
 
 def minus(first: Estimate, other: Estimate) -> Estimate:
@@ -235,7 +240,9 @@ def conclude(
         power = f"{many} times as many images or runs, to detect an effect of the printed size"
     official = tested[0].results[0].info["protocol"] == "official"  # there every pair of runs is a seed
     five = "five seeds" if official else "five pairs of runs"
-    needs = ", and ".join(filter(None, [five * few, power])) or "more runs" * (verdict == OPEN)
+    crop = any(e.contradicted and (e.ours.low > 0 or e.ours.high < 0) for e in deciding)
+    needs = [five * few, power, "to know the papers' test crop" * (crop and verdict == OPEN)]
+    needs = ", and ".join(filter(None, needs)) or "more runs" * (verdict == OPEN)
     seeds = [e.runs for e in deciding] if official else [len(pooling.common_seeds(*tested))]
     told = {"ours": shown(effects), "protocol": setting(tested[0], view, seeds) + numerics(tested)} | told
     why = "; ".join(e.why for e in deciding)

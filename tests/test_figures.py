@@ -110,7 +110,7 @@ def test_every_row_of_the_claims_says_what_it_rests_on():
         "L1": "71.0, implied 69.15",
         "D4": "needs no run: gradients by autograd",
         "M4": "not run",
-        "M6": "happy 81.6, printed 91; 1 more",
+        "M6": "PublicTest: happy 81.6, printed 91; 1 more",
         "K1": "99.9, printed 99.44",
     }
     marks = {line.get_xdata()[0]: line.get_marker() for line in ax.lines if line.get_marker() in "|x"}

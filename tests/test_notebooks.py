@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from kernels import OnFiles
 
-from fercompanion import explain, plans, pooling, tables, untrained
+from fercompanion import explain, papers, plans, pooling, tables, untrained
 from fercompanion.data import FER_CLASSES
 from fercompanion.embed import triplet_distances
 from fercompanion.runs import ROOT, find_all
@@ -58,7 +58,7 @@ def test_what_readmes_python_names_is_there():
 
 
 def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
-    """Sentences without a number beside them: notebooks 04, 05, 07 and 08."""
+    """Sentences without a number beside them: notebooks 04, 05, 07, 08 and 09."""
     monkeypatch.delenv("FERCOMPANION_RESULTS")
     wild, seed0 = plans.profile("paper"), {}
     for run, result in find_all(plans.wild_runs(wild, plans.FACTORIAL), "paper").items():
@@ -92,9 +92,7 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
     right = {
         arm: t.hits("centre").mean() for arm, t in dnnrl.items()
     }  # by k-NN where no classifier is trained
-    grey = untrained.grey_neighbours("paper-cpu", "fer2013")[0].mean()
-    first = next(r for r in plans.dnnrl_runs(cpu) if r.recipe.arm == "dnnrl")
-    before = untrained.network_neighbours("paper-cpu", first)[0].mean()
+    grey, before = (hits.mean() for hits, _, _ in untrained.floors(cpu).values())
     assert right["dnnrl"] < before
     assert right["dnnrl"] < grey < right["dnnrl-unclamped"] < right["tdnn"] < right["dnn"] - 0.1
     own = dnnrl["dnn"].hits("knn").mean()
@@ -112,6 +110,11 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
         accuracy[a][1] for a in ("liu-vgg16", "liu-vgg19")
     )
     assert accuracy["liu-b-bicubic"][1] > accuracy["liu-b"][1]
+    ratio = pd.read_csv(ROOT / "figures/paper-cpu/kim-distances.csv").set_index(["protocol", "arm"])["ratio"]
+    triplet, softmax, resnet18 = (papers.TITLES[a] for a in ("kim", "kim-softmax", "kim-resnet18"))
+    at_random = [round(ratio["random frames", a], 1) for a in (triplet, softmax, resnet18)]
+    assert at_random == [7.6, 6.0, 10.7]
+    assert [round(ratio["new people", a], 1) for a in (triplet, softmax)] == [3.4, 3.7]
     longer = {
         r.recipe.name: result for r, result in find_all(plans.long_sibling_runs(cpu), "paper-cpu").items()
     }

@@ -118,6 +118,14 @@ def test_every_run_of_a_plan_has_a_place_of_its_own(profile):
     assert seeds == sorted(seeds)  # the first seed of every arm before the second of any
 
 
+def test_an_arm_may_have_more_seeds_than_the_others():
+    plan = plans.profile("paper-cpu")
+    own = replace(plan.siblings, more_seeds={"dnnrl-joint": 3})
+    found = [(r.recipe.arm, r.seed) for r in plans.dnnrl_runs(replace(plan, siblings=own))]
+    assert found[-2:] == [("dnnrl-joint", 1), ("dnnrl-joint", 2)]
+    assert {arm for arm, seed in found[:-2]} == set(ARMS["dnnrl"]) and not any(seed for _, seed in found[:-2])
+
+
 # --- transforms and views -------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import torch
 
 from fercompanion import claims, embed, evaluate, papers, pooling, tables, train, untrained, verdicts
 from fercompanion.data import FER_CLASSES, DataError
+from fercompanion.protocols import parts
 from fercompanion.recipes import MILD
 from fercompanion.runs import Result, Run
 from fercompanion.siblings import sibling_arm
@@ -180,15 +181,21 @@ def test_k_of_the_grey_values_is_chosen_on_public_test(demo, monkeypatch):
     )
 
 
-def test_an_untrained_network_is_that_from_which_the_run_starts(demo, monkeypatch):
+def test_an_untrained_network_is_that_from_which_the_run_starts(demo, monkeypatch, tmp_path):
     run, seen = Run(sibling_arm("dnnrl", "dnnrl", width=0.1), "demo", seed=3), []
     monkeypatch.setattr(
         untrained, "predict", lambda model, *_: (seen.append(model), (None, demo.labels[:, None] + 0.0))[1]
     )
     hits, _, _ = untrained.network_neighbours("test", run)
     assert hits.all()  # the labels themselves as features
-    other = train.untrained_model(run.recipe, 7, 3).state_dict()
-    assert all(torch.equal(x.cpu(), other[name]) for name, x in seen[0].state_dict().items())
+
+    def stopped(model, recipe):  # where the training begins
+        assert all(map(torch.equal, model.state_dict().values(), seen[0].state_dict().values()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "make_optimizer", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(run.recipe, demo, None, parts(demo, "official"), run.seed, tmp_path)
     assert untrained.network_neighbours("test", run)[0].all() and len(seen) == 1  # kept
 
 

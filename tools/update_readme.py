@@ -37,7 +37,7 @@ PROFILE = plans.profile("paper")
 INTERVALS = "95 % intervals [over people](#words)"
 BESIDE = (
     "LKRNet's accuracies follow from the recalls that it prints in whole per cent; on CK+ if they are of all 981 frames. Ours: mean over seeds, 95 % interval, the epoch selected on "
-    "PublicTest, on CK+ the last; centre crop: the middle of a face, TenCrop: ten crops of it averaged. [More arms, other views, and what each number rests on](results/TABLES.md) · [what was not done]"
+    "PublicTest, on CK+ the last; centre crop: by the middle of a face; TenCrop: by the mean of the answers for ten crops of it. [More arms, other views, and what each number rests on](results/TABLES.md) · [what was not done]"
     "(results/README.md#what-was-not-done)"
 )
 
@@ -68,24 +68,33 @@ def claims_point() -> str:
     counts = [f"{n} {said[verdict]}" for verdict in verdicts.VERDICTS if (n := found[verdict])]
     unprinted = [j.claim.id for j in judged() if j.claim.text.startswith("(implied)")]
     arithmetic = sum(j.verdict == verdicts.FAILS and not j.profile for j in judged())
+    reading = any(j.claim.id == "L11" and j.verdict == verdicts.HOLDS for j in judged())
+    read = " L11, that λ = 0 is Baseline 1, holds by [our reading](#what-is-assumed) of Baseline 1." * reading
     return (
         f"Of **{len(judged())} claims**, all printed but {listed(unprinted)}, which is implied, {', '.join(counts)}. Of those "
-        f"that do not hold {arithmetic} fail by arithmetic, without any run ([each claim, and why](results/TABLES.md#claims)).{crop_said()}"
+        f"that do not hold {arithmetic} fail by arithmetic, without any run ([each claim, and why](results/TABLES.md#claims)).{read}{crop_said()}"
     )
 
 
 def crop_said() -> str:
-    """Which differences hang on the test crop, though one of the two seems sure of them."""
-    effects = [(j.claim.id, e) for j in judged() for e in j.effects if e.decides and e.contradicted]
-    hang = [
-        f"{e.title} ({claim}) is {short(e.ours)} by TenCrop and {short(e.centre)} by the centre crop"
-        for claim, e in effects
-        if e.runs and (e.ours.low > 0 or e.ours.high < 0)
+    """Which differences, whose interval by TenCrop excludes 0, change sign by the centre crop."""
+    changed = [
+        (j.claim.id, e)
+        for j in judged()
+        for e in j.effects
+        if e.decides and e.runs and e.contradicted and (e.ours.low > 0 or e.ours.high < 0)
     ]
-    if not hang:
+    if not changed:
         return ""
-    n = "One difference hangs" if len(hang) == 1 else f"{len(hang)} differences hang"
-    return f" {n} on the test crop, which no paper names, and settle{'s' * (len(hang) == 1)} nothing: {hang[0]}{', for one' * (len(hang) > 1)}."
+    claim, e = changed[0]
+    few = ", though so few seeds would settle nothing anyway" * all(
+        e.runs < pooling.FEWEST for _, e in changed
+    )
+    n = "One difference that is" if len(changed) == 1 else f"{len(changed)} differences that are"
+    return (
+        f" No paper names its test crop: {n} clear by TenCrop change{'s' * (len(changed) == 1)} sign by the centre crop, such as "
+        f"{e.title} ({claim}) from {short(e.ours)} to {short(e.centre)}{few}."
+    )
 
 
 def lkrnet_point(plan: plans.Profile) -> str:
@@ -97,7 +106,7 @@ def lkrnet_point(plan: plans.Profile) -> str:
             e = claims.compare("wild", tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
             found.append(f"that it is larger {e.verdict}" if e.verdict != verdicts.OPEN else e.verdict)
             ours.append(
-                f"{short(e.ours)} ({tested['lkrnet'].epochs} epochs, {verdicts.count(e.runs, 'seed')}; by the centre crop alone "
+                f"{short(e.ours)} ({tested['lkrnet'].epochs} epochs, {verdicts.count(e.runs, 'seed')}; by the centre crop "
                 f"{e.centre.value:+.1f})"
             )
             outside.append(not e.ours.low <= gain <= e.ours.high)
@@ -137,13 +146,13 @@ def dnnrl_point(plan: plans.Profile) -> str:
     """DNNRL's loss alone, and beside cross-entropy."""
     plan = plans.shown(plan, plans.dnnrl_runs)
     tested = arms_of(plans.dnnrl_runs, plan)
-    floor, before = floors(plan)
-    if floor is None or before is None or pooling.lacking(tested, "dnnrl-joint", "tdnn-joint", "dnnrl"):
+    floors = untrained.floors(plan)
+    if len(floors) < 2 or pooling.lacking(tested, "dnnrl-joint", "tdnn-joint", "dnnrl"):
         return ""
     gain = claims.printed("dnnrl", "dnnrl", "tdnn")
     e = claims.compare("dnnrl", tested, ("dnnrl-joint", "knn"), ("tdnn-joint", "knn"), gain, True)
     alone = 100 * tested["dnnrl"].hits("centre").mean()
-    grey, start = (100 * hits.mean() for hits, _, _ in (floor, before))
+    grey, start = (100 * hits.mean() for hits, _, _ in floors.values())
     recipe = tested["dnnrl"].results[0].recipe
     side = "fewer than" if alone < min(grey, start) else "more than" if alone > max(grey, start) else "beside"
     return (
@@ -157,12 +166,6 @@ def dnnrl_point(plan: plans.Profile) -> str:
     )
 
 
-def floors(plan: plans.Profile) -> list[tuple[np.ndarray, np.ndarray, int] | None]:
-    """k-NN without any training: on grey values, and on DNNRL's features before its first step."""
-    first = next(run for run in plans.dnnrl_runs(plan) if run.recipe.arm == "dnnrl")
-    return [untrained.grey_neighbours(plan.name, plan.wild), untrained.network_neighbours(plan.name, first)]
-
-
 def liu_point(plan: plans.Profile) -> str:
     """Whose parameters, and whose accuracy."""
     j = next(j for j in judged() if j.claim.id == "M2")
@@ -172,7 +175,7 @@ def liu_point(plan: plans.Profile) -> str:
     return (
         f"**Liu et al.** print {accuracy:.2f} % with {share} of VGG16's parameters. The parameters are those of the small "
         f"model A alone; the accuracy is that of A and the large model B together, which have {100 * fused / both['VGG16']:.0f} % of "
-        "VGG16's by the paper's count, which leaves its fully connected layers out (of the whole VGG16 they have "
+        "VGG16's counted without its fully connected layers, as the paper counts (of the whole VGG16 they have "
         f"{100 * fused / both['whole VGG16']:.0f} %)."
     )
 
@@ -192,11 +195,11 @@ def kim_point(plan: plans.Profile) -> str:
     pixels = null.groupby("protocol")["accuracy"].mean()
     occluded, robust = "", next(j for j in judged() if j.claim.id == "K4")
     if robust.verdict == verdicts.HOLDS:
-        more, covered, seen = (e.ours for e in robust.effects)
+        more, covered, seen = (short(e.ours, "") for e in robust.effects)
         folds = re.search(r"[0-9]+ (?:fold|split)s?", robust.protocol)[0]
         occluded = (
-            f" Training on occluded faces adds {covered.value:.1f} points on test faces occluded in the same way"
-            f"{', of new people,' * ('new people' in robust.protocol)} and {seen.value:.1f} on clean ones: {short(more, '')} more "
+            f" Training on occluded faces adds {covered} points on test faces occluded in the same way"
+            f"{', of new people,' * ('new people' in robust.protocol)} and {seen} on clean ones: {more} more "
             f"({folds}; those on which a network lost what it had learnt are left out)."
         )
     weakest, other = min(printed.values()), claims.kim_arms(claims.read(plan), "random", "kim-resnet18")
@@ -584,14 +587,11 @@ WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies 
 
 
 def dnnrl_block(plan: plans.Profile) -> str:
-    """DNNRL's Table 2, with the floor of grey values and the softmax network's own features under k-NN."""
+    """DNNRL's Table 2, with what k-NN reaches without any training and the softmax network's own features under k-NN."""
     plan = plans.shown(plan, plans.dnnrl_runs)
     tested = arms_of(plans.dnnrl_runs, plan)
     printed, rows = published_accuracies("DNNRL", "Table 2"), []
-    for name, floor in zip(("grey values", "DNNRL before training"), floors(plan), strict=True):
-        if floor is None:
-            continue
-        hits, clean, k = floor
+    for name, (hits, clean, k) in untrained.floors(plan).items():
         own = [pooling.mean_accuracy(hits), "", pooling.mean_accuracy(hits[:, clean])]
         rows.append([f"{name} (k-NN, k = {k})", "–", *own, f"{hits.size:,}", "0"])
     named = {arm: method for method, arm in ACCURACIES["DNNRL"].items()}
