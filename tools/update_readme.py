@@ -539,9 +539,12 @@ def lab_block(plan: plans.Profile) -> str:
         )
         if not rows:
             continue
+        head = ["network", *LAB_HEAD]
+        if not found["frame"]:  # a column of "not run"
+            head, *rows = ([*row[:3], *row[4:]] for row in (head, *rows))
         title = f"### {plans.WIDTHS[held.lab_recipe.width].capitalize()}, {held.lab_recipe.epochs} epochs"
         below = points([held.notes["lab"], literal_said(literal)])
-        blocks.append("\n".join([title, "", *markdown(["network", *LAB_HEAD], rows), "", below]))
+        blocks.append("\n".join([title, "", *markdown(head, rows), "", below]))
     return "\n\n".join(blocks)
 
 
@@ -583,7 +586,7 @@ def lab_rows(found: dict[str, dict[str, Tested]], arms: list[str], suffix: str =
     return rows
 
 
-WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies in Training", "n", "epochs"]
+WILD_HEAD = ["paper", "ours, centre crop", "ours, TenCrop", "{}, without copies in Training", "epochs, seeds"]
 
 
 def dnnrl_block(plan: plans.Profile) -> str:
@@ -593,14 +596,14 @@ def dnnrl_block(plan: plans.Profile) -> str:
     printed, rows = published_accuracies("DNNRL", "Table 2"), []
     for name, (hits, clean, k) in untrained.floors(plan).items():
         own = [pooling.mean_accuracy(hits), "", pooling.mean_accuracy(hits[:, clean])]
-        rows.append([f"{name} (k-NN, k = {k})", "–", *own, f"{hits.size:,}", "0"])
+        rows.append([f"{name} (k-NN, k = {k})", "–", *own, "0"])
     named = {arm: method for method, arm in ACCURACIES["DNNRL"].items()}
     for arm in siblings.ARMS["dnnrl"]:
         t, method = tested.get(arm), named.get(arm)
         taught = siblings.sibling_arm("dnnrl", arm).cross_entropy
         for view in ("centre", "knn") if taught and arm != "alexnet" else ("centre",):
             neighbours = view == "knn" or not taught
-            k = f", k = {t.results[0].info['k']}" if t else ""
+            k = f", k = {pooling.joined(r.info['k'] for r in t.results)}" if neighbours and t else ""
             name = TITLES[arm] + f" (k-NN{k})" * bool(neighbours)
             paper = f"{printed[method]:.2f}" if method in printed and view == "centre" else "–"
             rows.append([name, paper, *measured(t, None if neighbours else "tencrop", view)])
@@ -610,8 +613,18 @@ def dnnrl_block(plan: plans.Profile) -> str:
         plan.notes["dnnrl"],
         "k is chosen on PublicTest; with k = 1 the nearest training face answers, of one test face in twelve an exact copy.",
     ]
-    title = "## DNNRL on FER2013\n\nAccuracy on PrivateTest, %.\n"
+    title = f"## DNNRL on FER2013\n\nAccuracy on PrivateTest, %{n_said(tested)}.\n"
     return "\n".join([title, *markdown(head, rows), "", points(below)])
+
+
+def n_said(tested: dict[str, Tested]) -> str:
+    """On how many faces, all and without copies."""
+    t = next(iter(tested.values()), None)
+    return (
+        f"; n = {len(t.labels):,}, of which {int(t.clean.sum()):,} have no exact copy in Training"
+        if t
+        else ""
+    )
 
 
 def liu_tested(plan: plans.Profile) -> dict[str, Tested]:
@@ -634,7 +647,7 @@ def liu_block(plan: plans.Profile) -> str:
     head = ["network", *WILD_HEAD]
     head[4] = head[4].format("TenCrop")
     below = [plan.notes["liu"], "The weight of A in A + B is chosen on PublicTest."]
-    title = "## Liu et al. on FER2013\n\nAccuracy on PrivateTest, %.\n"
+    title = f"## Liu et al. on FER2013\n\nAccuracy on PrivateTest, %{n_said(tested)}.\n"
     return "\n".join([title, *markdown(head, rows), "", points(below)])
 
 
@@ -687,12 +700,12 @@ def split_cells(t: Tested | None) -> list[str]:
 
 
 def measured(t: Tested | None, other: str | None = "tencrop", view: str = "centre") -> list[str]:
-    """Accuracy by one view, by another if given, without copies by the last of them that the column names; n; epochs."""
+    """Accuracy by one view, by another if given, without copies by the last of them that the column names; epochs, seeds."""
     if t is None:
-        return [tables.NOT_RUN, "", "", "", ""]
+        return [tables.NOT_RUN, "", "", ""]
     clean = "tencrop" if t.results[0].info["recipe"]["paper"] == "liu" else view
     cells = [pooling.mean_accuracy(t.hits(view)), pooling.mean_accuracy(t.hits(other)) if other else ""]
-    return [*cells, pooling.mean_accuracy(t.hits(clean)[:, t.clean]), f"{len(t.labels):,}", t.epochs]
+    return [*cells, pooling.mean_accuracy(t.hits(clean)[:, t.clean]), f"{t.epochs}, {len(t.seeds)}"]
 
 
 def accuracies(t: Tested) -> list[str]:
