@@ -136,9 +136,11 @@ def lab_said(plan: plans.Profile) -> str:
         return ""
     gain, t = claims.printed("lab", "lkrnet", "vgg19"), tested["lkrnet"]
     e = claims.compare("lab", tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
+    outside = [f"{g:+.1f}" for g in (gain, table2_gain()) if not e.ours.low <= g <= e.ours.high]
+    excludes = f", which excludes {listed(outside)}" if outside else ""
     return (
         f" On CK+ it prints {gain:+.2f} (its Table 2 gives {table2_gain():+.1f}) and no protocol; on new people we get "
-        f"{short(e.ours)} ({pooling.folds_run(t)} folds, {len(t.labels)} frames)."
+        f"{short(e.ours)} ({pooling.folds_run(t)} folds, {len(t.labels)} frames){excludes}."
     )
 
 
