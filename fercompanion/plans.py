@@ -259,7 +259,7 @@ PROFILES = {
                 "evening. Not converged.",
                 "lab": "CK+ with quarter-width networks, 30 epochs and 5 folds: what a CPU affords.",
                 "dnnrl": "FER2013 with half-width networks on faces of 48 instead of 96 pixels (AlexNet: quarter-width, "
-                "96 pixels) and 10 epochs: what a CPU affords. Not converged.",
+                "96 pixels), 10 epochs, one seed (with softmax five): what a CPU affords. Not converged.",
                 "liu": "FER2013 with quarter-width networks and 6 epochs (model B: 3, from random weights, small SRGAN): "
                 "what a CPU affords. Far from converged.",
                 "kim": "CK+ with quarter-width networks and 30 epochs (printed recipe: full width, 100 epochs), on the "
@@ -286,6 +286,7 @@ PROFILES = {
                     "liu-b-bicubic": {"epochs": 3},
                     "liu-b-48": {"epochs": 3},
                 },
+                more_seeds={"tdnn-joint": 5, "dnnrl-joint": 5},
                 kim_first={"random": 5, "sequence": 2, "subject": 2},
                 kim_printed={
                     "kim": {"random": 5, "sequence": 1, "subject": 5},

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from kernels import OnFiles
 
-from fercompanion import explain, papers, plans, pooling, tables, untrained
+from fercompanion import evaluate, explain, papers, plans, pooling, tables, untrained
 from fercompanion.data import FER_CLASSES
 from fercompanion.embed import triplet_distances
 from fercompanion.runs import ROOT, find_all
@@ -98,6 +98,14 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
     own = dnnrl["dnn"].hits("knn").mean()
     for arm in ("dnn", "tdnn-joint", "dnnrl-joint"):
         assert abs(dnnrl[arm].hits("knn").mean() - own) < 0.01 and abs(right[arm] - own) < 0.01
+    joint = evaluate.clustered_difference(
+        *pooling.paired(dnnrl["dnnrl-joint"], dnnrl["tdnn-joint"], view="knn")
+    )
+    assert (
+        len(dnnrl["dnnrl-joint"].seeds) == 5
+        and joint.low < -0.5 < 0 < joint.high
+        and abs(joint.value + 1) < 0.3
+    )
     liu = pooling.by_arm(find_all(plans.liu_runs(cpu), "paper-cpu"))
     ratio = {arm: t.results[0].info["embedding"]["ratio"] for arm, t in liu.items()}
     assert ratio["liu-a"] < ratio["liu-a-no-center"]
