@@ -85,7 +85,7 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
     violated = {
         run.recipe.arm: (triplet_distances(r) <= 0).mean()
         for run, r in find_all(plans.dnnrl_runs(cpu), "paper-cpu").items()
-        if run.recipe.arm != "alexnet"
+        if run.recipe.arm != "alexnet" and run.seed == 0
     }
     assert 0.45 < violated.pop("dnnrl") < 0.55 and max(violated.values()) < 0.45
     dnnrl = pooling.by_arm(find_all(plans.dnnrl_runs(cpu), "paper-cpu"))
