@@ -379,10 +379,10 @@ def main_effect(hits: dict[str, np.ndarray], part: str) -> tuple[np.ndarray, np.
 def seeds_said(tested: dict[str, Tested]) -> str:
     """Over how many seeds these arms are averaged, for the note of a figure."""
     counts = {TITLES[arm]: len(t.seeds) for arm, t in tested.items()}
-    if len(set(counts.values())) > 1:
-        return f"mean over seeds ({', '.join(f'{title}: {n}' for title, n in counts.items())})"
-    n = max(counts.values(), default=0)
-    return "one seed" if n == 1 else f"mean of {n} seeds"
+    usual = max(counts.values(), key=list(counts.values()).count, default=0)
+    said = "one seed" if usual == 1 else f"mean of {usual} seeds"
+    others = ", ".join(f"{title}: {n}" for title, n in counts.items() if n != usual)
+    return f"{said} ({others})" if others else said
 
 
 def folds_said(tested: dict[str, Tested]) -> str:

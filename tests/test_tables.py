@@ -113,6 +113,14 @@ def test_folds_whose_networks_differ_more_than_their_people_tell(wrong, wider):
     assert e.ours == (t if wider else drawn) and e.verdict == (verdicts.OPEN if wider else verdicts.HOLDS)
 
 
+def test_how_many_seeds_is_said_once_where_they_agree():
+    group = {
+        a: arm(np.ones((n, 7), bool), tuple(range(n))) for a, n in (("dnn", 1), ("tdnn", 1), ("dnnrl", 5))
+    }
+    assert pooling.seeds_said(group) == "one seed (DNNRL: 5)"
+    assert pooling.seeds_said({"dnnrl": group["dnnrl"]}) == "mean of 5 seeds"
+
+
 def test_seeds_are_paired_by_number():
     right, wrong = np.ones((1, 7), bool), np.zeros((1, 7), bool)
     first, other = arm(np.concatenate([right, wrong]), (0, 1)), arm(np.concatenate([right, wrong]), (1, 2))
