@@ -386,7 +386,7 @@ def verdict_block(plan: plans.Profile) -> str:
         f"## Claims\n\n{len(judged())} claims of the four papers, judged by arithmetic or on the runs below:\n\n"
         + "\n".join(lines)
         + "\n\nThe rules in short (in full: [notebook 10](../notebooks/10_claims.ipynb)):\n\n"
-        "- Runs shorter or narrower than those of the profile `paper` (on FER2013 full width and 40 epochs, by our recipe) settle "
+        "- Runs shorter, narrower or on smaller faces than those of the profile `paper` (on FER2013 full width and 40 epochs, by our recipe) settle "
         "nothing.\n"
         "- With fewer than five pairs of runs a difference of accuracies counts only if it is large: two points more than the "
         "smallest that such runs detect with 80 % power (a difference of differences: four points more). Levels, recalls and heat "
