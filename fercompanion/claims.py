@@ -126,14 +126,15 @@ def read(plan: plans.Profile, root: str | None = None) -> Archive:
     if both := pooling.fused(valid, liu, "liu-a", "liu-b"):
         valid["liu-ensemble"], liu["liu-ensemble"], _ = both
     dnnrl, printed = plans.dnnrl_runs(plan), plans.kim_printed_runs(plan)
-    floors = untrained.floors(plan, root) if find_all(dnnrl, plan.name) else {}
+    alone = tested(dnnrl)
+    floors = untrained.floors(plan, root) if alone else {}
     return Archive(
         plan,
         wild=tested(plans.wild_runs(plan)),
         longer=tested(plans.long_runs(plan)),
         literal=tested(plans.literal_runs(plan)),
         lab=pooling.same_folds(find_all(plans.lab_runs(plan, ("subject",)), plan.name)),
-        dnnrl=tested(dnnrl),
+        dnnrl=alone,
         joined=tested([replace(run, dataset=JOINED) for run in dnnrl]) if plan.wild == "fer2013" else {},
         liu=liu,
         liu_valid=valid,

@@ -48,6 +48,12 @@ def judged() -> list[verdicts.Judgement]:
     return claims.judge_all(PROFILE)
 
 
+@cache
+def archive(name: str) -> claims.Archive:
+    """The finished runs of a profile, read once."""
+    return claims.read(plans.profile(name))
+
+
 def arms_of(part: Callable, plan: plans.Profile) -> dict[str, Tested]:
     """The arms of a part of a profile, such as `plans.wild_runs`, as far as they were run."""
     return pooling.by_arm(runs.find_all(part(plan), plan.name))
@@ -185,7 +191,7 @@ def liu_point(plan: plans.Profile) -> str:
 def kim_point(plan: plans.Profile) -> str:
     """Random frames, pixels, and new people; and what training on occluded faces gains."""
     plan = plans.shown(plan, plans.kim_runs)
-    found = claims.proposed(claims.read(plan), "random", "subject")
+    found = claims.proposed(archive(plan.name), "random", "subject")
     null = untrained.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds)
     if null is None or not {"random", "subject"} <= set(found):
         return ""
@@ -204,7 +210,7 @@ def kim_point(plan: plans.Profile) -> str:
             f"{', of new people,' * ('new people' in robust.protocol)} and {seen} on clean ones: {more} more "
             f"({folds}; those on which a network lost what it had learnt are left out)."
         )
-    weakest, other = min(printed.values()), claims.kim_arms(claims.read(plan), "random", "kim-resnet18")
+    weakest, other = min(printed.values()), claims.kim_arms(archive(plan.name), "random", "kim-resnet18")
     resnet18 = ""
     if t := other.get("kim-resnet18"):
         own = short(pooling.estimate_of(t.hits("centre"), t.subject), "")
@@ -282,7 +288,7 @@ def beside(plan: plans.Profile) -> str:
     )
 
     held = plans.shown(plan, plans.kim_runs)
-    found = claims.proposed(claims.read(held), *tables.PROTOCOL_TITLES)
+    found = claims.proposed(archive(held.name), *tables.PROTOCOL_TITLES)
     value = max(published_accuracies("Kim2022", "Table 2", "random").values())
     for protocol in ("random", "subject"):
         t, title = found.get(protocol), tables.PROTOCOL_TITLES[protocol]
