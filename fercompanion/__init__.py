@@ -8,7 +8,8 @@ from .plans import PROFILES, profile
 from .protocols import frame_folds, sequence_folds, subject_folds
 from .recipes import ARMS, OURS, PAPER, PAPER_CK, Recipe, arm
 from .regions import key_region_mask
-from .runs import Run, complete, find_all
+from .runs import Run, find_all
+from .sweeps import complete
 
 __all__ = [
     "ARMS", "CK_CLASSES", "FER_CLASSES", "MODELS", "OURS", "PAPER", "PAPER_CK", "PROFILES", "DataError", "Faces",

@@ -10,7 +10,7 @@ from dataclasses import replace
 from tarfile import TarError
 from textwrap import fill
 
-from . import models, packs, plans, runs, siblings
+from . import models, packs, plans, runs, siblings, sweeps
 from .data import NAMES, DataError, first_line, load_faces
 from .recipes import ARMS, MILD, OURS, PAPER, PAPER_CK, STRONG, arm, sources
 
@@ -200,14 +200,14 @@ def train(options) -> int:
     result = runs.find(run, options.profile)
     if result is None and runs.is_set("FERCOMPANION_NO_TRAINING"):
         raise DataError(f"{run} is not archived, and FERCOMPANION_NO_TRAINING forbids training; unset it")
-    if result is None or runs.is_here(options.data, options.root):  # what is archived can be read without
-        runs.same_copy(options.data, options.profile, options.root)
+    if result is None or sweeps.is_here(options.data, options.root):  # what is archived can be read without
+        sweeps.same_copy(options.data, options.profile, options.root)
     if result is None:
         if options.recipe == "demo" and not options.data.startswith("demo"):
             print(
                 f"--recipe demo: width {recipe.width:g}, {recipe.epochs} epochs; for real faces choose short, ours or paper"
             )
-        result = runs.train_run(run, options.profile, options.root, recipe.name)
+        result = sweeps.train_run(run, options.profile, options.root, recipe.name)
     else:
         print(f"archived already; {runs.anew('the folder')}")
     for name, value in result.info["metrics"].items():
@@ -302,7 +302,7 @@ def sweep(options) -> int:
     forbidden = runs.is_set("FERCOMPANION_NO_TRAINING")
     if not forbidden:
         try:
-            there = runs.possible(missing, plan.name, options.root)
+            there = sweeps.possible(missing, plan.name, options.root)
             missing = missing if options.dry_run else there
         except DataError as error:
             if not options.dry_run:
@@ -324,7 +324,7 @@ def sweep(options) -> int:
     if expected:
         import torch
 
-        workers = runs.side_by_side(len(missing), options.workers)
+        workers = sweeps.side_by_side(len(missing), options.workers)
         at_a_time = f", {workers} at a time" * (workers > 1)
         # What runs gain that share a GPU, or a core, is not known.
         cores = min(workers, torch.cuda.device_count() or torch.get_num_threads())
@@ -341,7 +341,7 @@ def sweep(options) -> int:
                 print(f"{options.pack}: not packed ({error}); the next sweep tries again", file=sys.stderr)
 
     keep(*wanted)
-    done = runs.complete([*archived, *missing], plan.name, options.root, keep, options.workers)
+    done = sweeps.complete([*archived, *missing], plan.name, options.root, keep, options.workers)
     print(f"{len(done)} of {len(wanted)} runs are in {runs.results_folder(plan.name)}")
     return LACKING * (len(done) < len(wanted))
 
@@ -354,7 +354,7 @@ def expected_seconds(missing: list[runs.Run], workers: int | None) -> dict[runs.
     from .progress import tqdm
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // runs.side_by_side(len(missing), workers)))
+    torch.set_num_threads(max(1, threads // sweeps.side_by_side(len(missing), workers)))
     try:
         return {run: seconds(run) for run in tqdm(missing, "timing a step of each network", leave=False)}
     finally:

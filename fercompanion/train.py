@@ -24,10 +24,10 @@ from .predict import CROPS, Machine, forward, gather, make_masks, predict, this_
 from .progress import tqdm
 from .protocols import Parts
 from .recipes import Recipe
+from .runs import HISTORY
 from .whole import whole
 
 CHECKPOINT = "checkpoint.pt"
-HISTORY = "history.csv"
 CHECKPOINT_SECONDS = 20.0
 """Least time between two checkpoints: on a GPU an epoch takes little longer than to write one (300 MB for VGG19)."""
 BAR_LINE = None

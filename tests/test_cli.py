@@ -5,7 +5,7 @@ import re
 import pytest
 from PIL import Image
 
-from fercompanion import estimate, runs
+from fercompanion import estimate, runs, sweeps
 from fercompanion.__main__ import LACKING, chosen_recipe, main, parser
 from fercompanion.plans import PROFILES, all_runs, literal_lab_runs
 from fercompanion.siblings import sibling_arm
@@ -152,8 +152,8 @@ def test_nothing_is_timed_for_data_that_are_not_here(capsys, monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_the_status_tells_make_whether_runs_are_missing(lost, capsys, monkeypatch):
-    monkeypatch.setattr(runs, "possible", lambda missing, *_: missing)
-    monkeypatch.setattr(runs, "complete", lambda wanted, *_: dict.fromkeys(wanted[lost:]))
+    monkeypatch.setattr(sweeps, "possible", lambda missing, *_: missing)
+    monkeypatch.setattr(sweeps, "complete", lambda wanted, *_: dict.fromkeys(wanted[lost:]))
     code, *_ = run(capsys, "sweep", "--profile", "demo", "--no-estimate")
     assert code == (LACKING if lost else 0)
     assert f"test $$? -eq {LACKING} && echo" in (runs.ROOT / "Makefile").read_text()

@@ -104,7 +104,7 @@ def test_without_the_repository_results_go_where_one_works(tmp_path):
     git = ["git", "-C", tmp_path / "work", "-c", "user.name=a", "-c", "user.email=a@b.c"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-qm", "another's", "--allow-empty"], check=True)
-    told = "from fercompanion import runs; print(runs.results_folder('mine'), runs._git_commit())"
+    told = "from fercompanion import runs, sweeps; print(runs.results_folder('mine'), sweeps._git_commit())"
     done = subprocess.run(
         [sys.executable, "-c", told],
         cwd=tmp_path / "work",

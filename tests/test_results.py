@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fercompanion.plans import all_runs, profile
-from fercompanion.runs import ROOT, find, read, summary
+from fercompanion.runs import ROOT, find, read
+from fercompanion.sweeps import summary
 
 RUNS = sorted((ROOT / "results").glob("*/**/run.json"))
 

@@ -24,7 +24,7 @@ from scipy.stats import chisquare
 from torchvision.transforms.functional import ten_crop
 
 from fercompanion import __main__ as command_line
-from fercompanion import augment, pooling, runs, train
+from fercompanion import augment, pooling, sweeps, train
 from fercompanion.data import DataError, load_faces
 from fercompanion.evaluate import distances
 from fercompanion.losses import TrainingLoss
@@ -32,8 +32,9 @@ from fercompanion.models import build_model
 from fercompanion.predict import CROPS, Machine, make_masks, predict, this_machine, to_stack
 from fercompanion.protocols import parts
 from fercompanion.recipes import MILD, OURS, PAPER, Recipe, arm
-from fercompanion.runs import Run, complete, find, find_all, train_run
+from fercompanion.runs import HISTORY, Run, find, find_all
 from fercompanion.siblings import sibling_arm
+from fercompanion.sweeps import complete, train_run
 
 FLOAT32 = Machine(torch.device("cpu"), bf16=False)
 SIZES = {"Training": 35, "PublicTest": 7, "PrivateTest": 14}
@@ -342,7 +343,7 @@ def wait_for_checkpoints(process, path: Path, number: int, deadline: float) -> N
 
 def lines(folder: Path) -> list[str]:
     """Of history.csv."""
-    return (folder / train.HISTORY).read_text().splitlines()
+    return (folder / HISTORY).read_text().splitlines()
 
 
 def test_an_epoch_is_told_as_soon_as_it_is_over(faces, tmp_path, monkeypatch):
@@ -350,7 +351,7 @@ def test_an_epoch_is_told_as_soon_as_it_is_over(faces, tmp_path, monkeypatch):
     told, one_epoch = [], train.train_epoch
 
     def looked(*args, **kwargs):
-        told.append(lines(tmp_path) if (tmp_path / train.HISTORY).exists() else [])
+        told.append(lines(tmp_path) if (tmp_path / HISTORY).exists() else [])
         return one_epoch(*args, **kwargs)
 
     monkeypatch.setattr(train, "train_epoch", looked)
@@ -415,8 +416,8 @@ FILES = {"run.json", "history.csv", "predictions.npz", "embedding.npy", "weights
 @pytest.fixture
 def small_demo(faces, monkeypatch):
     """Runs see 56 of the demo faces, with their true landmarks."""
-    monkeypatch.setattr(runs, "_faces", lambda name, root: faces)
-    monkeypatch.setattr(runs, "_landmarks", lambda name, root: true_landmarks(faces))
+    monkeypatch.setattr(sweeps, "_faces", lambda name, root: faces)
+    monkeypatch.setattr(sweeps, "_landmarks", lambda name, root: true_landmarks(faces))
 
 
 @pytest.fixture(scope="module")
@@ -425,8 +426,8 @@ def trained(faces, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FERCOMPANION_RESULTS", str(folder))
-        patch.setattr(runs, "_faces", lambda name, root: faces)
-        patch.setattr(runs, "_landmarks", lambda name, root: true_landmarks(faces))
+        patch.setattr(sweeps, "_faces", lambda name, root: faces)
+        patch.setattr(sweeps, "_landmarks", lambda name, root: true_landmarks(faces))
         return train_run(RUN, "test", machine=FLOAT32), folder
 
 
@@ -507,7 +508,7 @@ def test_clean_accuracy_leaves_copies_out(faces, small_demo, monkeypatch):
     test = faces.where("PrivateTest")
     images[test[:6]] = images[faces.where("Training")[:6]]
     copied = replace(faces, images=images)
-    monkeypatch.setattr(runs, "_faces", lambda name, root: copied)
+    monkeypatch.setattr(sweeps, "_faces", lambda name, root: copied)
     result = train_run(RUN, "test", machine=FLOAT32)
     arrays = result.predictions
     assert arrays["test_clean"].tolist() == [False] * 6 + [True] * 8
@@ -556,7 +557,7 @@ def test_finished_runs_are_found_and_not_trained_again(result, monkeypatch):
     other = replace(RUN, seed=6)
     assert find(other, "test") is None and find(RUN, "elsewhere") is None
     assert list(find_all([other, RUN], "test")) == [RUN]
-    monkeypatch.setattr(runs, "_faces", None)
+    monkeypatch.setattr(sweeps, "_faces", None)
     assert list(complete([RUN], "test")) == [RUN]
 
 
@@ -573,7 +574,7 @@ def test_complete_trains_what_is_missing(result, small_demo):
 def test_runs_on_another_copy_stop_the_training_before_it_starts(result, faces, small_demo, monkeypatch):
     """Else the tables would refuse to compare them, days later."""
     darker = replace(faces, images=faces.images // 2)
-    monkeypatch.setattr(runs, "_faces", lambda name, root: darker)
+    monkeypatch.setattr(sweeps, "_faces", lambda name, root: darker)
     for plan in ([replace(RUN, seed=7), RUN], [replace(RUN, recipe=tiny(OURS, "vgg19", lr=0.03), seed=7)]):
         with pytest.raises(DataError, match=f"demo: .*another copy .{faces.sha256[:12]}.*RETRAIN=1"):
             complete(plan, "test")
@@ -599,9 +600,9 @@ def test_train_too_refuses_another_copy(result, faces, monkeypatch, capsys):
     """Archived or not: its numbers would be another copy's."""
     told = ["train", "--arm", "lkrnet", "--profile", "test", "--seed", "5"]
     monkeypatch.setattr(command_line, "chosen_recipe", lambda options: RUN.recipe)
-    monkeypatch.setattr(runs, "_faces", lambda name, root: replace(faces, images=faces.images // 2))
+    monkeypatch.setattr(sweeps, "_faces", lambda name, root: replace(faces, images=faces.images // 2))
     assert command_line.main(told) == 1 and "another copy" in capsys.readouterr().err
-    monkeypatch.setattr(runs, "_faces", lambda name, root: faces)
+    monkeypatch.setattr(sweeps, "_faces", lambda name, root: faces)
     assert command_line.main(told) == 0 and "archived already" in capsys.readouterr().out
 
 
@@ -611,7 +612,7 @@ def test_a_script_without_a_guard_trains_one_at_a_time(small_demo, tmp_path, mon
     (tmp_path / "mine.py").write_text(f"complete(plan)\n{guard}")
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "mine.py"), raising=False)
     asked = []
-    monkeypatch.setattr(runs, "_train", lambda *given: asked.append(given[-1]))
+    monkeypatch.setattr(sweeps, "_train", lambda *given: asked.append(given[-1]))
     complete([replace(RUN, seed=6), replace(RUN, seed=7)], "test", workers=2)
     assert set(asked) == {2 if guard else 1}
     assert ("one at a time" in capsys.readouterr().err) != bool(guard)
@@ -633,7 +634,7 @@ def test_complete_says_what_it_leaves_out(result, small_demo, monkeypatch, capsy
     def missing(*_):
         raise DataError("not on this machine")
 
-    monkeypatch.setattr(runs, "_faces", missing)
+    monkeypatch.setattr(sweeps, "_faces", missing)
     assert list(complete(plan, "test")) == [RUN]
     said = capsys.readouterr().out
     assert said.startswith("2 runs on demo") and "not on this machine" in said and said.count("\n") == 1
@@ -678,7 +679,7 @@ def test_a_run_broken_off_while_it_is_archived_is_finished_later(small_demo, mon
         raise OSError("disk full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(runs, "save_arrays", fail)
+        broken.setattr(sweeps, "save_arrays", fail)
         with pytest.raises(OSError, match="disk full"):
             train_run(RUN, "test", machine=FLOAT32)
     assert find(RUN, "test") is None and (folder_of() / train.CHECKPOINT).exists()
@@ -713,7 +714,7 @@ def test_fold_of_a_cross_validation(demo_ck, monkeypatch):
     ck = demo_ck.subset(np.isin(demo_ck.subject, np.unique(demo_ck.subject)[:4]))
     who = parts(ck, "subject", 1, 4)
     ck.images[who.test[0]] = ck.images[who.train[0]]  # subset() copied them
-    monkeypatch.setattr(runs, "_faces", lambda name, root: ck)
+    monkeypatch.setattr(sweeps, "_faces", lambda name, root: ck)
     run = Run(tiny(OURS, "vgg19"), "demo-ck", "subject", fold=1, n_folds=4)
     result = train_run(run, "test", machine=FLOAT32)
     assert result.folder == Path(
@@ -729,7 +730,7 @@ def test_fold_of_a_cross_validation(demo_ck, monkeypatch):
 
 
 def test_logits_of_public_test_are_kept_where_an_ensemble_chooses_its_weight(faces, small_demo, monkeypatch):
-    monkeypatch.setattr(runs, "_shown", lambda name, root, how: faces)
+    monkeypatch.setattr(sweeps, "_shown", lambda name, root, how: faces)
     for paper, name, base in (("liu", "liu-a", "test"), ("liu", "liu-a", "long"), ("dnnrl", "dnn", "test")):
         recipe = sibling_arm(
             paper, name, base, width=0.125, epochs=1, batch_size=7, size=48, canvas=60, crop=54
@@ -848,26 +849,26 @@ def test_a_folder_that_cannot_be_written_stops_the_run_before_it_starts(small_de
         pytest.raises(DataError, match="Permission denied; set FERCOMPANION_RES"),
     ):
         there.setattr("filelock.BaseFileLock.acquire", refuse)  # the folder is there, and only to be read
-        runs.train_run(RUN, "test")
+        sweeps.train_run(RUN, "test")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FERCOMPANION_RESULTS", str(tmp_path / "file"))
     with pytest.raises(DataError, match="file.*set FERCOMPANION_RESULTS"):
-        runs.train_run(RUN, "test")
+        sweeps.train_run(RUN, "test")
 
 
 def test_a_run_that_takes_its_process_along_does_not_end_the_sweep(tmp_path, monkeypatch, capsys):
     """The others are trained one at a time, and the culprit is named."""
-    monkeypatch.setattr(runs, "train_run", die_of_seed_1)
-    monkeypatch.setattr(runs, "_shown", lambda *_: None)
+    monkeypatch.setattr(sweeps, "train_run", die_of_seed_1)
+    monkeypatch.setattr(sweeps, "_shown", lambda *_: None)
     todo = [replace(RUN, recipe=replace(RUN.recipe, mask="none"), seed=seed) for seed in range(3)]
     finished = []
-    runs._train(todo, str(tmp_path), None, finished.append, 2)
+    sweeps._train(todo, str(tmp_path), None, finished.append, 2)
     assert sorted(run.seed for run in finished) == [0, 2]
     assert f"{todo[1]}: failed (its process died)" in capsys.readouterr().err
 
 
 def die_of_seed_1(run, folder, root):
-    """Stands for `runs.train_run` in a process of its own."""
+    """Stands for `sweeps.train_run` in a process of its own."""
     if run.seed == 1:
         os._exit(9)
 
@@ -978,8 +979,8 @@ def test_a_run_trains_its_own_fold_seed_and_enlarged_faces(demo_ck, monkeypatch)
         raise Enough
 
     asked, ck, large = [], demo_ck.subset(np.arange(60)), demo_ck.subset(np.arange(60)[::-1])
-    monkeypatch.setattr(runs, "_faces", lambda name, root: ck)
-    monkeypatch.setattr(runs, "_shown", lambda name, root, how: large if how == "bicubic" else ck)
+    monkeypatch.setattr(sweeps, "_faces", lambda name, root: ck)
+    monkeypatch.setattr(sweeps, "_shown", lambda name, root, how: large if how == "bicubic" else ck)
     monkeypatch.setattr(train, "fit", fit)
     recipe = sibling_arm("liu", "liu-b-bicubic", "test")
     with pytest.raises(Enough):
@@ -1002,7 +1003,7 @@ def test_masks_of_the_controls(faces):
 
 
 def test_the_distances_of_run_json_are_those_of_the_embedding(faces, monkeypatch):
-    monkeypatch.setattr(runs, "_faces", lambda name, root: faces)
+    monkeypatch.setattr(sweeps, "_faces", lambda name, root: faces)
     recipe = sibling_arm(
         "dnnrl", "tdnn", "test", width=0.25, epochs=1, batch_size=7, size=48, canvas=60, crop=54
     )
