@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import tempfile
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,6 +84,23 @@ def cache_dir() -> Path:
     return Path(os.environ.get("FERCOMPANION_CACHE") or f"{home}/fercompanion").expanduser()
 
 
+def try_to_write(path: Path) -> None:
+    """Find out now, and not after minutes of work, whether a file of a cache can be kept.
+
+    Raises
+    ------
+    DataError
+        It cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        said = f"it cannot be kept there ({error.strerror or error})"
+        raise DataError(f"{path}: {said}; set FERCOMPANION_CACHE to a folder that can be written") from None
+
+
 def find_landmarks(
     faces: Faces,
     detector: Detector = Detector(),
@@ -119,13 +137,7 @@ def find_landmarks(
             known.update(_read(place / f"landmarks-{name}-{detector.key}.npz"))
     todo = _first_of_each(digests, known)
     if len(todo):
-        try:  # a folder that cannot be written is found out now, and not after 4,096 faces
-            _write(path, known)
-        except OSError as error:
-            said = f"the landmarks cannot be kept there ({error.strerror or error})"
-            raise DataError(
-                f"{path}: {said}; set FERCOMPANION_CACHE to a folder that can be written"
-            ) from None
+        try_to_write(path)
         mtcnn = _mtcnn()
         with tqdm(total=len(todo), desc=f"MTCNN on {faces.name}", unit="face", mininterval=1.0) as bar:
             for start in range(0, len(todo), 4096):

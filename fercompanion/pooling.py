@@ -35,7 +35,7 @@ class Tested:
     logits : view (of `VIEWS`, as far as recorded) -> float (S, n, K), where they were kept.
     results : the runs, fold after fold within a seed.
     seeds : the seeds, in the order of the first axis of `logits`.
-    classes : view -> int (S, n), the classes that were named, where the logits were not kept.
+    named : view -> int (S, n), the classes that were named, where the logits were not kept.
     """
 
     index: np.ndarray
@@ -45,11 +45,11 @@ class Tested:
     logits: dict[str, np.ndarray]
     results: tuple[Result, ...]
     seeds: tuple[int, ...]
-    classes: dict[str, np.ndarray] = field(default_factory=dict)
+    named: dict[str, np.ndarray] = field(default_factory=dict)
 
     def predicted(self, view: str = "tencrop") -> np.ndarray:
         """int (S, n), the classes that were named: those with the largest logit, where logits were kept."""
-        return self.logits[view].argmax(-1) if view in self.logits else self.classes[view]
+        return self.logits[view].argmax(-1) if view in self.logits else self.named[view]
 
     def hits(self, view: str = "tencrop") -> np.ndarray:
         """bool (S, n)."""
@@ -138,7 +138,7 @@ def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
 
     first, names = next(iter(seeds.values())), ("index", "labels", "clean", "subject")
     columns = {k: ordered(first, lambda r, k=k: r.predictions[f"{part}_{k}"]) for k in names}
-    logits, classes = {}, {}
+    logits, named = {}, {}
     for view in VIEWS:
         name = f"{part}_logits_{view}"
         if all(name in r.predictions for r in results):
@@ -146,8 +146,8 @@ def _pool(seeds: dict[int, list[Result]], part: str) -> Tested:
         elif all(
             name in r.predictions or name.replace("logits", "predicted") in r.predictions for r in results
         ):
-            classes[view] = pooled(lambda r, view=view: r.classes(view, part))
-    return Tested(**columns, logits=logits, results=tuple(results), seeds=tuple(seeds), classes=classes)
+            named[view] = pooled(lambda r, view=view: r.predicted(view, part))
+    return Tested(**columns, logits=logits, results=tuple(results), seeds=tuple(seeds), named=named)
 
 
 def fell_back(result: Result) -> int | None:
@@ -243,7 +243,7 @@ def fused(
                 each = zip(*(t.logits[view][t.rows(seeds)] for t in pair), weights, strict=True)
                 logits[view] = np.stack([evaluate.ensemble((x, y), (w, 1 - w)) for x, y, w in each])
         results = pair[0].results + pair[1].results
-        both.append(replace(pair[0], logits=logits, classes={}, results=results, seeds=seeds))
+        both.append(replace(pair[0], logits=logits, named={}, results=results, seeds=seeds))
     return *both, weights
 
 
@@ -269,7 +269,7 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
         for view in VIEWS
         if all(view in t.logits for t in own)
     }
-    return replace(own[0], logits=logits, classes={}, results=sum((t.results for t in own), ()), seeds=seeds)
+    return replace(own[0], logits=logits, named={}, results=sum((t.results for t in own), ()), seeds=seeds)
 
 
 def estimate_of(hits: np.ndarray, clusters: np.ndarray | None = None) -> evaluate.Estimate:

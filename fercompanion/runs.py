@@ -106,12 +106,12 @@ class Result:
 
         Clean are images without an exact copy among those that trained.
 
-        Where logits were not kept, predicted classes (uint8) by view; `classes` tells them for any.
+        Where logits were not kept, predicted classes (uint8) by view; `predicted` tells them for any.
         """
         arrays = load_arrays(self.folder / "predictions.npz")
         return {k: v.astype(np.float32) if "logits" in k else v for k, v in arrays.items()}
 
-    def classes(self, view: str, part: str = "test") -> np.ndarray:
+    def predicted(self, view: str, part: str = "test") -> np.ndarray:
         """int (n,), the class that the network names for each image.
 
         Raises

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from torch import nn
 
 from .augment import random_crop, random_flip
 from .data import DataError, Faces, first_line, unreadable
-from .landmarks import cache_dir
+from .landmarks import cache_dir, try_to_write
 from .predict import Machine, this_machine
 from .progress import tqdm
 from .recipes import CHOICES
@@ -98,7 +97,7 @@ def enlarge(faces: Faces, how: str, machine: Machine | None = None) -> Faces:
     path = _path("enlarged", faces, SETTINGS[how], ".npy")
     if path.is_file():
         return _replaced(faces, _load_images(path, faces))
-    _try_to_write(path)
+    try_to_write(path)
     machine = machine or this_machine()
     model = generator(faces, how, machine)
     # Each content once: copies stay copies to the last bit.
@@ -221,7 +220,7 @@ def generator(faces: Faces, how: str, machine: Machine | None = None) -> Generat
                 f"{path}: not a generator ({first_line(error)}); delete it and run again"
             ) from None
     else:
-        _try_to_write(path)
+        try_to_write(path)
         training = faces.where("Training")
         images = faces.images[training] if len(training) else faces.images
         model = train(images, settings, machine, f"{how} for {faces.name}")
@@ -376,17 +375,6 @@ def _replaced(faces: Faces, images: np.ndarray) -> Faces:
 def _path(kind: str, faces: Faces, settings: Settings, suffix: str) -> Path:
     key = hashlib.sha256(json.dumps(asdict(settings)).encode()).hexdigest()[:8]
     return cache_dir() / f"{kind}-{faces.name}-{faces.sha256[:12]}-{key}{suffix}"
-
-
-def _try_to_write(path: Path) -> None:
-    """A cache that cannot be written is found out now, and not after the training."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        said = f"it cannot be kept there ({error.strerror or error})"
-        raise DataError(f"{path}: {said}; set FERCOMPANION_CACHE to a folder that can be written") from None
 
 
 def _load_images(path: Path, faces: Faces) -> np.ndarray:

@@ -330,7 +330,7 @@ def test_main_effects_count_an_image_once():
     """Four pairs saw the same images: their interval is that of the images, not of four times as many."""
     group = model_a_arms({"center loss": 0.0, "PReLU": 0.05, "augmentation": 0.0}, n=900, seeds=1)
     one = {
-        a: replace(t, classes={}, logits=group["liu-a-relu" if "relu" in a else "liu-a"].logits)
+        a: replace(t, named={}, logits=group["liu-a-relu" if "relu" in a else "liu-a"].logits)
         for a, t in group.items()
     }
     table, pair = tables.ingredients(one), [t.hits() for t in (one["liu-a"], one["liu-a-relu"])]

@@ -61,7 +61,7 @@ def test_the_same_places_with_other_faces_are_refused():
 def test_an_arm_without_logits_is_named():
     x = np.zeros((1, 4, 3))
     with pytest.raises(DataError, match="of b classes alone"):
-        averaged({"a": arm(x), "b": replace(arm(x), logits={}, classes={"tencrop": np.zeros((1, 4))})}, "ab")
+        averaged({"a": arm(x), "b": replace(arm(x), logits={}, named={"tencrop": np.zeros((1, 4))})}, "ab")
 
 
 @pytest.mark.parametrize("apart", ["seeds", "folds"])
@@ -84,7 +84,7 @@ def test_runs_with_logits_and_with_classes_are_pooled(apart):
         place = {"seed": k} if apart == "seeds" else {"fold": k, "protocol": "subject", "n_folds": 2}
         results[Run(replace(MILD, name="mild-vgg19"), "demo", **place)] = made
     (t,) = pooling.by_arm(results).values()
-    named = np.array([r.classes("centre") for r in results.values()])
+    named = np.array([r.predicted("centre") for r in results.values()])
     assert not t.logits
     np.testing.assert_array_equal(t.predicted("centre"), named if apart == "seeds" else named.reshape(1, 8))
 

@@ -72,7 +72,7 @@ and their rights are not cleared: use these weights for research and teaching on
 def card(result: Result, weights: bytes) -> str:
     """The card of a run and its packaged weights: all numbers from its predictions and its run.json."""
     info, arrays = result.info, result.predictions
-    labels, ten = arrays["test_labels"], result.classes("tencrop")
+    labels, ten = arrays["test_labels"], result.predicted("tencrop")
     clean, names = arrays["test_clean"], info["classes"]
     uncropped = info["recipe"]["crop"] == info["recipe"]["canvas"]  # then all crops are the same
 
@@ -104,7 +104,7 @@ def card(result: Result, weights: bytes) -> str:
         n_clean=int(clean.sum()),
         all=estimate(ten == labels),
         clean=estimate((ten == labels)[clean]),
-        centre=estimate(result.classes("centre") == labels),
+        centre=estimate(result.predicted("centre") == labels),
         classes="\n".join(rows),
     )
 
