@@ -604,7 +604,7 @@ def protocol_strips(
 
     Parameters
     ----------
-    splits : `tables.by_split`.
+    splits : `kim_tables.by_split`.
     null : `untrained.nearest_pixels`; boxes of its quartiles, whiskers over 95 % of the splits.
     printed : label -> published accuracy, drawn where it was measured: in the first group.
     groups : protocol -> title, from left to right.
@@ -711,7 +711,7 @@ def _strips(ax, group: int, splits: pd.DataFrame, networks: Sequence, rng, tell:
 
 
 def occlusion(table: pd.DataFrame):
-    """`tables.kim_occlusion`: what hiding parts of the test faces costs networks that did and did not train on such.
+    """`kim_tables.occlusion`: what hiding parts of the test faces costs networks that did and did not train on such.
 
     One panel a protocol, two lines from clean to occluded test faces; bars are the table's intervals.  Where a run fell
     back, the lines are those without its split, and hollow marks show all splits.

@@ -15,6 +15,7 @@ from fercompanion import (
     claims,
     evaluate,
     explain,
+    kim_tables,
     papers,
     plans,
     pooling,
@@ -469,9 +470,9 @@ def test_a_fold_that_one_seed_lost_leaves_the_others_with_all_their_seeds():
     j = BY_ID["K4"].judge(replace(group, kim=group.kim | {"subject": runs}))
     assert "without 1 fold on which" in j.why and "4 folds of new people, n = 724, 2 seeds" in j.protocol
     assert j.effects[0].runs == 8
-    table = tables.kim_occlusion(runs)
+    table = kim_tables.occlusion(runs)
     assert set(table["splits"]) == {5, 4} and "new people, without 1 that fell back" in table.index
-    other = tables.kim_table2(runs, None).loc[papers.TITLES["kim"], "new people"]
+    other = kim_tables.table2(runs, None).loc[papers.TITLES["kim"], "new people"]
     t = pooling.same_folds(runs, "kim")["kim"]  # both seeds are drawn, as they are elsewhere
     assert t.seeds == (0, 1) and other == pooling.mean_accuracy(t.hits("centre"), t.subject)
 

@@ -12,7 +12,7 @@ from conftest import settled
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
-from fercompanion import evaluate, figures, papers, pooling, tables, untrained
+from fercompanion import evaluate, figures, kim_tables, papers, pooling, tables, untrained
 from fercompanion.data import DataError
 from fercompanion.models import Output
 from fercompanion.models.kim2022 import IDENTITY, kim, kim_resnet18, layer_sizes, sample
@@ -204,7 +204,7 @@ def finished(arm, protocol, fold, wrong, n=20, subjects=4, occluded_wrong=None, 
 
 def test_the_papers_arithmetic():
     """99.44 is one error in 181; 96.87 and 98.96 are no number of images; 0.48 is less than one; 2.57 is not 2.09."""
-    table = tables.kim_arithmetic()
+    table = kim_tables.arithmetic()
     assert table.loc[papers.TITLES["kim"], "images"] == 180 and table.loc[papers.TITLES["kim"], "possible"]
     for arm in ("kim-resnet18", "kim-softmax"):
         assert not table.loc[papers.TITLES[arm], "possible"]
@@ -223,11 +223,11 @@ def test_table_2_beside_ours():
     )
     null = pd.DataFrame(
         {
-            "protocol": np.repeat(list(tables.PROTOCOL_TITLES), 3),
+            "protocol": np.repeat(list(kim_tables.PROTOCOLS), 3),
             "accuracy": [95, 97, 99, 20, 20, 20, 1, 2, 3],
         }
     )
-    table = tables.kim_table2(results, null)
+    table = kim_tables.table2(results, null)
     triplet, softmax = papers.TITLES["kim"], papers.TITLES["kim-softmax"]
     assert table.loc[triplet, "paper"] == "99.44" and table.loc[softmax, "paper"].startswith("(98.96")
     assert table.loc[triplet, "random frames"].startswith("90.00 [")  # 36 of 40
@@ -238,7 +238,7 @@ def test_table_2_beside_ours():
     assert table.loc[softmax, "new sequences"] == f"100.00 [{low:.2f}, 100.00]"
     assert table.loc["nearest pixels, untrained", "random frames"].startswith("97.00 [95.10")
     assert list(table.index).index(softmax) < list(table.index).index(triplet)
-    assert "not run" in tables.kim_table2({}).to_string()
+    assert "not run" in kim_tables.table2({}).to_string()
 
 
 def test_differences_are_paired_by_split():
@@ -247,13 +247,13 @@ def test_differences_are_paired_by_split():
         [finished("kim", "random", k, w) for k, w in ((0, 1), (1, 3), (2, 0))]
         + [finished("kim-softmax", "random", k, w) for k, w in ((0, 4), (1, 4))]
     )
-    table = tables.kim_differences(results)
+    table = kim_tables.differences(results)
     row = table.loc[(f"{papers.TITLES['kim']} − {papers.TITLES['kim-softmax']}", "random frames")]
     assert row["paper"] == "0.48" and row["splits"] == 2
     assert row["ours, bootstrap over subjects"].startswith("10.00 [")
     assert row["ours, corrected t"] == "too few splits" and row["p"] == ""
     more = [finished(arm, "random", k, w) for k in (2, 3, 4) for arm, w in (("kim", k), ("kim-softmax", 4))]
-    row = tables.kim_differences(results | dict(more)).iloc[0]
+    row = kim_tables.differences(results | dict(more)).iloc[0]
     expected = evaluate.corrected_t(np.array([15.0, 5.0, 10.0, 5.0, 0.0]), 80, 20)
     assert row["ours, corrected t"] == str(expected.difference) and row["p"] == f"{expected.p:.2g}"
     other = table.drop(index=[row.name])["ours, bootstrap over subjects"]
@@ -266,15 +266,15 @@ def test_occlusion_two_by_two():
         [finished("kim", "subject", 0, 4, occluded_wrong=5)]
         + [finished("kim-no-occlusion", "subject", 0, 2, occluded_wrong=10)]
     )
-    clean, hidden, gain = tables.kim_occlusion(results).loc["new people"].iloc
+    clean, hidden, gain = kim_tables.occlusion(results).loc["new people"].iloc
     seen, covered, costs = "tested on clean faces", "tested on occluded faces", "occlusion costs"
     assert [x.value for x in (clean[seen], clean[covered], clean[costs])] == pytest.approx([90, 50, 40])
     assert [x.value for x in (hidden[seen], hidden[covered], hidden[costs])] == pytest.approx([80, 75, 5])
     assert [x.value for x in (gain[seen], gain[covered])] == pytest.approx([-10, 25])
-    assert not len(tables.kim_occlusion({}))
-    table = tables.kim_occlusion(results, dict(list(results.items())[:1]))  # one arm alone makes no 2 x 2
+    assert not len(kim_tables.occlusion({}))
+    table = kim_tables.occlusion(results, dict(list(results.items())[:1]))  # one arm alone makes no 2 x 2
     assert table.index.unique(0).tolist() == ["new people"]
-    table = tables.kim_occlusion(results, results)
+    table = kim_tables.occlusion(results, results)
     assert table.index.unique(0).tolist() == ["new people", "new people, printed recipe"]
     axes = figures.occlusion(table).axes
     assert [ax.get_title().replace("\n", " ") for ax in axes] == ["new people", "new people, printed recipe"]
@@ -305,12 +305,12 @@ def test_occlusion_without_a_run_that_fell_back():
         + [finished("kim-no-occlusion", "random", 0, 1)]
         + [finished("kim-no-occlusion", "random", 1, 15, trained=(99, 99, 20))]
     )
-    table = tables.kim_occlusion(results)
+    table = kim_tables.occlusion(results)
     gain = "gain by training on occluded ones"
     assert table.loc[("random frames", gain), "tested on clean faces"].value == pytest.approx(35)
     left = table.loc[("random frames, without 1 that fell back", gain)]
     assert left["tested on clean faces"].value == 0 and left["splits"] == 1
-    assert tables.by_split(results)["fell back"].dropna().tolist() == [3]
+    assert kim_tables.by_split(results)["fell back"].dropna().tolist() == [3]
 
 
 def test_nearest_pixels_are_kept_beside_the_runs(monkeypatch):
@@ -333,12 +333,12 @@ def test_nearest_pixels_are_kept_beside_the_runs(monkeypatch):
 def test_splits_as_rows():
     run, result = finished("kim", "random", 1, 1, occluded_wrong=2)
     short = replace(run, recipe=replace(run.recipe, epochs=3))
-    row, other = tables.by_split({run: result, short: result}).iloc
+    row, other = kim_tables.by_split({run: result, short: result}).iloc
     name = papers.TITLES["kim"]
     assert (row.network, other.network) == (f"{name}, printed recipe", name)
     assert (row.protocol, row.fold, row.n_test) == ("random", 1, 20)
     assert (row.clean, row.occluded) == pytest.approx((95, 90))
-    assert len(tables.by_split({})) == 0
+    assert len(kim_tables.by_split({})) == 0
 
 
 def test_the_grid_is_exact_whatever_the_network_computes_in():

@@ -17,6 +17,7 @@ from fercompanion import (
     arithmetic,
     claims,
     evaluate,
+    kim_tables,
     plans,
     pooling,
     runs,
@@ -288,10 +289,10 @@ def beside(plan: plans.Profile) -> str:
     )
 
     held = plans.shown(plan, plans.kim_runs)
-    found = claims.proposed(archive(held.name), *tables.PROTOCOL_TITLES)
+    found = claims.proposed(archive(held.name), *kim_tables.PROTOCOLS)
     value = max(published_accuracies("Kim2022", "Table 2", "random").values())
     for protocol in ("random", "subject"):
-        t, title = found.get(protocol), tables.PROTOCOL_TITLES[protocol]
+        t, title = found.get(protocol), kim_tables.PROTOCOLS[protocol]
         paper = f"{value:.2f}" if protocol == "random" else "–"
         own = t and pooling.estimate_of(t.hits("centre"), t.subject)
         row(f"Kim et al., {title} of CK+", paper, own, how(t, "whole face, ", splits=True) if t else "")
@@ -664,7 +665,7 @@ def kim_block(plan: plans.Profile) -> str:
     plan = plans.shown(plan, plans.kim_runs)
     null, rows = untrained.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds), []
     recipes = ((plans.kim_runs(plan), ""), (plans.kim_printed_runs(plan), tables.PRINTED))
-    for protocol, title in tables.PROTOCOL_TITLES.items():
+    for protocol, title in kim_tables.PROTOCOLS.items():
         if null is not None:
             a = null.loc[null["protocol"] == protocol, "accuracy"]
             rows.append(
