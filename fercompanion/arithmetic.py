@@ -73,11 +73,11 @@ def hard_triplets(_) -> Judgement:
     grows, grows_free = (bool((np.diff(s) < 0).all()) for s in (clamped, free))
     lost = ", ".join(f"{d:g}" for d, s in zip(at, clamped, strict=True) if s == 0)
     why = f"violated triplets (D = {lost}) have no gradient" if lost else "every triplet has a gradient"
-    why += f"; without the clamp the gradient {'grows' if grows_free else 'does not grow'} throughout"
+    why += f"; without the clamp the gradient {'grows' if grows_free else 'does not grow'} with difficulty throughout"
     if lost:
         why += (
-            f". The paper wants the margin γ 'to prevent learning very difficult samples'; with γ = {DNNRL.gamma:g} these "
-            "are all that are in the wrong order"
+            f". The paper wants the margin γ 'to prevent learning very difficult samples'; with γ = {DNNRL.gamma:g} each "
+            "triplet in the wrong order counts as one"
         )
     shown = ", ".join(f"{s:.3f} at {d:g}" for d, s in zip(at, clamped, strict=True))
     told = {"test": "gradients by autograd", "protocol": f"α = {DNNRL.alpha:g}, γ = {DNNRL.gamma:g}"}

@@ -584,7 +584,14 @@ def vgg19_level(archive: Archive) -> Judgement:
             "a level belongs to a recipe, and this is ours",
             "PROFILE=paper: VGG19 by the printed recipe",
         )
-        j = replace(j, verdict=OPEN, why=f"{why}; {j.why}", needs=needs, p=NONE, lacks=ANOTHER)
+        j = replace(
+            j,
+            verdict=OPEN,
+            why=f"{why}; {j.why}",
+            needs=needs,
+            p=NONE,
+            lacks=j.lacks if j.lacks == SHORT else ANOTHER,
+        )
     return beside(j, longer, pooling.mean_accuracy(longer.hits())) if longer else j
 
 

@@ -247,7 +247,7 @@ def curves(
         ax.plot([1.005, 1.04], [value, value], lw=2, color=arm_style(arm)["color"], **where)
     if shown:
         ax.plot([], [], "_", ms=9, mew=2, color="black", label=whose)
-    ax.set(ylabel=ylabel)
+    ax.set(ylabel=ylabel, xticks=[t for t in ax.get_xticks() if 0 <= t <= length])
     figure.legend(loc="outside right center")
     return figure
 
@@ -754,7 +754,7 @@ def occlusion(table: pd.DataFrame):
     figure.supxlabel("test faces", fontsize=9)
     handles = axes[0, 0].get_legend_handles_labels()[0]
     if any(rest.values()):
-        handles.append(_dot("s", "0.35", "with the one that fell back", True))
+        handles.append(_dot("s", "0.35", "all splits, with that on which one fell back", True))
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
@@ -807,7 +807,8 @@ def claims(judgements):
             if np.isfinite(e.published):
                 ax.plot(e.published, y, **PRINTED_MARKS[_outside(e)])
         if not any(np.isfinite([e.published, e.ours.value]).any() for e in deciding):
-            ax.text(0.12, row, _in_words(j), fontsize=7, va="center", color="0.35")
+            words = {"fontsize": 7, "va": "center", "color": "0.35"}
+            ax.text(0.03, row, _in_words(j), transform=ax.get_yaxis_transform(), **words)
         if row == 0 or judgements[row - 1].claim.paper != j.claim.paper:
             for panel in (left, ax) if row else ():
                 panel.axhline(row - 0.5, color="0.8", lw=0.7)
@@ -866,4 +867,4 @@ def _in_words(j) -> str:
     if not (printed and ours):
         return ""
     how, more = "implied" if "implied" in j.published else "printed", j.published.count(",")
-    return f"{ours[1]}{float(ours[2]):.1f}, {how} {printed[0]}{f'; {more} more' * (more > 0)}"  # of several levels the first
+    return f"ours {ours[1]}{float(ours[2]):.1f}, {how} {printed[0]}{f'; {more} more' * (more > 0)}"  # of several levels the first

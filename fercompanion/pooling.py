@@ -376,9 +376,9 @@ def main_effect(hits: dict[str, np.ndarray], part: str) -> tuple[np.ndarray, np.
     return np.concatenate([hits[a] for a, _ in pairs], 1), np.concatenate([hits[b] for _, b in pairs], 1)
 
 
-def seeds_said(tested: dict[str, Tested]) -> str:
-    """Over how many seeds these arms are averaged, for the note of a figure."""
-    counts = {TITLES[arm]: len(t.seeds) for arm, t in tested.items()}
+def seeds_said(tested: dict[str, Tested], titles: dict[str, str] = TITLES) -> str:
+    """Over how many seeds these arms are averaged, for the note of a figure that calls them so."""
+    counts = {titles[arm]: len(t.seeds) for arm, t in tested.items()}
     usual = max(counts.values(), key=list(counts.values()).count, default=0)
     said = "one seed" if usual == 1 else f"mean of {usual} seeds"
     others = ", ".join(f"{title}: {n}" for title, n in counts.items() if n != usual)

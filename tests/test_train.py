@@ -489,7 +489,7 @@ def test_metrics_follow_from_the_predictions(result, faces):
                 predicted = [int(np.argmax(row)) for row in logits]
             else:
                 predicted = arrays[f"{part}_predicted_{crops}"]
-            assert result.classes(crops, part).tolist() == list(predicted)
+            assert result.predicted(crops, part).tolist() == list(predicted)
             hits = sum(int(p == faces.labels[i]) for p, i in zip(predicted, index, strict=True))
             assert metrics.pop(f"{part}_{crops}") == pytest.approx(100 * hits / len(index))
             assert metrics.pop(f"{part}_{crops}_clean") == pytest.approx(100 * hits / len(index))
@@ -512,7 +512,7 @@ def test_clean_accuracy_leaves_copies_out(faces, small_demo, monkeypatch):
     result = train_run(RUN, "test", machine=FLOAT32)
     arrays = result.predictions
     assert arrays["test_clean"].tolist() == [False] * 6 + [True] * 8
-    hit = (result.classes("centre") == arrays["test_labels"])[6:]
+    hit = (result.predicted("centre") == arrays["test_labels"])[6:]
     assert result.info["metrics"]["test_centre_clean"] == pytest.approx(100 * hit.mean())
 
 
@@ -527,7 +527,7 @@ def test_weights_give_the_predictions(result, faces):
     for crops in CROPS:
         logits, embedding = predict(model, *stack, FLOAT32, OURS, crops)
         kept = logits.astype(np.float16)
-        np.testing.assert_array_equal(kept.argmax(1), result.classes(crops))
+        np.testing.assert_array_equal(kept.argmax(1), result.predicted(crops))
         if crops == "tencrop":
             np.testing.assert_array_equal(kept, result.predictions["test_logits_tencrop"])
     np.testing.assert_allclose(embedding, result.embedding, atol=1e-3)

@@ -93,14 +93,15 @@ def crop_said() -> str:
     ]
     if not changed:
         return ""
-    claim, e = changed[0]
+    e = changed[0][1]
     few = ", though so few seeds would settle nothing anyway" * all(
         e.runs < pooling.FEWEST for _, e in changed
     )
+    named = listed(list(dict.fromkeys(claim for claim, _ in changed)))
     n = "One difference that is" if len(changed) == 1 else f"{len(changed)} differences that are"
     return (
-        f" No paper names its test crop: {n} clear by TenCrop change{'s' * (len(changed) == 1)} sign by the centre crop, such as "
-        f"{e.title} ({claim}) from {short(e.ours)} to {short(e.centre)}{few}."
+        f" No paper names its test crop: {n} clear by TenCrop change{'s' * (len(changed) == 1)} sign by the centre crop ({named}), such as "
+        f"{e.title} from {short(e.ours)} to {short(e.centre)}{few}."
     )
 
 
@@ -144,7 +145,10 @@ def lab_said(plan: plans.Profile) -> str:
     gain, t = claims.printed("lab", "lkrnet", "vgg19"), tested["lkrnet"]
     e = claims.compare("lab", tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
     outside = [f"{g:+.1f}" for g in (gain, table2_gain()) if not e.ours.low <= g <= e.ours.high]
-    excludes = f", which excludes {listed(outside)}" if outside else ""
+    inside = [f"{g:+.2f}" for g in (gain,) if f"{g:+.1f}" not in outside]
+    excludes = (
+        f", which excludes {listed(outside)}{f' but not {inside[0]}' if inside else ''}" if outside else ""
+    )
     return (
         f" On CK+ it prints {gain:+.2f} (its Table 2 gives {table2_gain():+.1f}) and no protocol; on new people we get "
         f"{short(e.ours)} ({pooling.folds_run(t)} folds, {len(t.labels)} frames){excludes}."
@@ -167,7 +171,7 @@ def dnnrl_point(plan: plans.Profile) -> str:
     return (
         f"**DNNRL** prints {gain:+.2f} points over the usual triplet loss. By the paper's own gradients (Eqs. 2-4) its loss "
         "learns nothing from a triplet that is in the wrong order, the negative nearer than the positive. (Its margin is there "
-        '"to prevent learning very difficult samples"; at the printed 0 these are all of them.) Trained by it alone '
+        '"to prevent learning very difficult samples"; with the printed 0 each such triplet counts as one.) Trained by it alone '
         f"({plans.WIDTHS[recipe.width]}, {recipe.size} pixels, {recipe.epochs} epochs, {verdicts.count(len(tested['dnnrl'].seeds), 'seed')}: "
         "far from the printed schedule), a network's nearest neighbours are "
         f"right on {alone:.1f} % of the test faces, {side} neighbours among raw pixels ({grey:.1f} %) or among the same network's features before training ({start:.1f} %). Added to cross-entropy in "
@@ -209,18 +213,24 @@ def kim_point(plan: plans.Profile) -> str:
         occluded = (
             f" Training on occluded faces adds {covered} points on test faces occluded in the same way"
             f"{', of new people,' * ('new people' in robust.protocol)} and {seen} on clean ones: {more} more "
-            f"({folds}; those on which a network lost what it had learnt are left out)."
+            f"({folds}, {left_out(robust)})."
         )
     weakest, other = min(printed.values()), claims.kim_arms(archive(plan.name), "random", "kim-resnet18")
     resnet18 = ""
     if t := other.get("kim-resnet18"):
         own = short(pooling.estimate_of(t.hits("centre"), t.subject), "")
-        resnet18 = f" The network that it improves on, printed with {weakest:.2f}, gets {own}."
+        resnet18 = f" The paper's baseline, {TITLES['kim-resnet18']}, printed with {weakest:.2f}, gets {own}."
     return (
         f"**Kim et al.** print {max(printed.values()):.2f} % on random frames of CK+. The printed recipe gets {at_random} there, and {unseen} "
         f"on new people.{resnet18} Giving each test frame the label of the most similar training frame, without any training, gets "
         f"{pixels['random']:.1f} and {pixels['subject']:.1f}.{occluded}"
     )
+
+
+def left_out(robust: verdicts.Judgement) -> str:
+    """How many folds K4 is judged without."""
+    lost = re.search(r"without ([0-9]+) (?:fold|split)", robust.why)
+    return f"without {lost[1]} on which a network lost what it had learnt" if lost else "all that were run"
 
 
 def together_point(plan: plans.Profile) -> str:
@@ -233,7 +243,7 @@ def together_point(plan: plans.Profile) -> str:
         "**The mean of four networks**, one from each paper (LKRNet; DNNRL's DNN; Liu et al.'s A; a small one of Kim et al.'s; "
         f"all by settings of ours, softmaxes with equal weights), is right on {tenths(accuracy[each[0]])} % of FER2013's PrivateTest, and on "
         f"{tenths(accuracy[each[-1]])} % with those that were trained longest ([other means](figures/{plan.name}/together.csv)). The best mean "
-        "published without outside data when these papers were written has 75.2 % (Pramerdorfer and Kampel 2016, eight networks)."
+        "without outside data that we know of has 75.2 % (Pramerdorfer and Kampel, December 2016, eight networks)."
     )
 
 
@@ -272,7 +282,7 @@ def beside(plan: plans.Profile) -> str:
         if arm in ("tdnn", "dnnrl"):
             t, value = tested.get(arm), published_accuracies("DNNRL", "Table 2")[method]
             row(
-                f"{TITLES[arm]}, FER2013",
+                f"{TITLES[arm]}{' (usual triplet loss)' * (arm == 'tdnn')}, FER2013",
                 f"{value:.2f}",
                 t and pooling.estimate_of(t.hits("centre")),
                 how(t, "k-NN, centre crop, ") if t else "",
@@ -285,7 +295,7 @@ def beside(plan: plans.Profile) -> str:
         "Liu et al., A + B, FER2013",
         f"{value:.2f}",
         both and pooling.estimate_of(both.hits()),
-        how(both, "TenCrop, ") if both else "",
+        how(both, "TenCrop, ") + ", B from random weights" * random_b(both) if both else "",
     )
 
     held = plans.shown(plan, plans.kim_runs)
@@ -352,6 +362,11 @@ def table2_gain() -> float:
     return implied("Table 2")["LKRNet"] - implied("Table 2")["VGG19"]
 
 
+def random_b(both: Tested) -> bool:
+    """Whether Liu et al.'s model B started from random weights, and not from ImageNet's."""
+    return any(r.recipe.model == "liu_b" and r.recipe.weights == "none" for r in both.results)
+
+
 def how(t: Tested, said: str = "", splits: bool = False) -> str:
     """Width, epochs, seeds or folds of an arm."""
     width = " and ".join(plans.WIDTHS[w] for w in sorted({r.recipe.width for r in t.results}))
@@ -393,8 +408,9 @@ def verdict_block(plan: plans.Profile) -> str:
         f"## Claims\n\n{len(judged())} claims of the four papers, judged by arithmetic or on the runs below:\n\n"
         + "\n".join(lines)
         + "\n\nThe rules in short (in full: [notebook 10](../notebooks/10_claims.ipynb)):\n\n"
-        "- Runs shorter, narrower or on smaller faces than those of the profile `paper` (on FER2013 full width and 40 epochs, by our recipe) settle "
-        "nothing.\n"
+        "- Runs shorter, narrower or on smaller faces than those of the profile `paper` settle nothing: it has full width, on "
+        f"FER2013 {plan.recipe.epochs} epochs of LKRNet's arms (by our recipe), {siblings.DNNRL.epochs} of DNNRL's and {siblings.LIU_A.epochs} of Liu et "
+        f"al.'s, on CK+ {plan.lab_recipe.epochs} of LKRNet's arms and {siblings.KIM.epochs} of Kim et al.'s.\n"
         "- With fewer than five pairs of runs a difference of accuracies counts only if it is large: two points more than the "
         "smallest that such runs detect with 80 % power (a difference of differences: four points more). Levels, recalls and heat "
         "maps are then not judged at all.\n"
@@ -612,7 +628,7 @@ def dnnrl_block(plan: plans.Profile) -> str:
         taught = siblings.sibling_arm("dnnrl", arm).cross_entropy
         for view in ("centre", "knn") if taught and arm != "alexnet" else ("centre",):
             neighbours = view == "knn" or not taught
-            k = f", k = {pooling.joined(r.info['k'] for r in t.results)}" if neighbours and t else ""
+            k = f", k = {spread([r.info['k'] for r in t.results])}" if neighbours and t else ""
             name = TITLES[arm] + f" (k-NN{k})" * bool(neighbours)
             paper = f"{printed[method]:.2f}" if method in printed and view == "centre" else "–"
             rows.append([name, paper, *measured(t, None if neighbours else "tencrop", view)])
@@ -620,10 +636,15 @@ def dnnrl_block(plan: plans.Profile) -> str:
     head[4] = head[4].format("centre crop")
     below = [
         plan.notes["dnnrl"],
-        "k is chosen on PublicTest; with k = 1 the nearest training face answers, of one test face in twelve an exact copy.",
+        "k is chosen on PublicTest; with k = 1 the nearest training face alone answers; for one test face in twelve that is its own exact copy.",
     ]
     title = f"## DNNRL on FER2013\n\nAccuracy on PrivateTest, %{n_said(tested)}.\n"
     return "\n".join([title, *markdown(head, rows), "", points(below)])
+
+
+def spread(numbers: list[int]) -> str:
+    """One number, or from the lowest to the highest."""
+    return str(numbers[0]) if len(set(numbers)) == 1 else f"{min(numbers)} to {max(numbers)}"
 
 
 def n_said(tested: dict[str, Tested]) -> str:
@@ -695,9 +716,20 @@ def kim_block(plan: plans.Profile) -> str:
         "The networks see the whole face; beside it stands the mean with its mirror image, on which they were not trained.",
         "The interval of claim K1 is another one: it asks how other splits of the same people would come out.",
     ]
+    occlusion = kim_tables.occlusion(*(runs.find_all(own, plan.name) for own, _ in recipes)).reset_index()
+    occlusion = occlusion[occlusion["protocol"].str.startswith(kim_tables.PROTOCOLS["subject"])]
+    hidden = [[str(cell) for cell in row] for row in occlusion.fillna("").to_numpy()]
     picture = f"![Each split under three protocols, beside the nearest pixels](../figures/{plan.name}/kim-protocols.png)"
     title = f"## Kim et al. on CK+\n\nAccuracy, %: last epoch; {INTERVALS}.\n\n{picture}\n"
-    return "\n".join([title, *markdown(head, rows), "", points(below)])
+    block = [title, *markdown(head, rows), "", points(below)]
+    if hidden:
+        block += [
+            "",
+            "### Trained with and without occlusion",
+            "",
+            *markdown(list(occlusion.columns), hidden),
+        ]
+    return "\n".join(block)
 
 
 def split_cells(t: Tested | None) -> list[str]:
