@@ -18,9 +18,17 @@ from . import evaluate, explain, plans, pooling, protocols, tables, untrained
 from .arithmetic import champion, disgust, hard_triplets, parameters, same_loss
 from .data import FER_CLASSES, JOINED
 from .doctor import EXPECTED_COUNTS
-from .evaluate import Estimate
+from .evaluate import CONFIDENCE, Estimate
 from .models import build_model
-from .papers import ACCURACIES, TITLES, published, published_accuracies, published_gains, published_recalls
+from .papers import (
+    ACCURACIES,
+    TITLES,
+    published,
+    published_accuracies,
+    published_gains,
+    published_recalls,
+    test_frames,
+)
 from .pooling import FEWEST, Tested
 from .runs import Result, Run, find_all
 from .siblings import LEFT_OUT, MODEL_A
@@ -93,7 +101,11 @@ def judge_all(plan: plans.Profile, root: str | None = None) -> list[Judgement]:
     A claim that the plan's runs do not settle is judged from those of the profile that it names `instead`, if they
     settle it or the plan has none.
     """
-    archives = [read(p, root) for p in plans.held(plan)]
+    return judge([read(p, root) for p in plans.held(plan)])
+
+
+def judge(archives: Sequence[Archive]) -> list[Judgement]:
+    """`judge_all` from the runs of a plan, and of those that answer where it has none."""
     judged = []
     for claim in CLAIMS:
         each = [replace(claim.judge(a), profile=a.plan.name) for a in archives]
@@ -299,9 +311,11 @@ def kim_arms(archive: Archive, protocol: str, *arms: str, sound: bool = False) -
 def under_an_image(archive: Archive) -> Judgement:
     """K2: triplet loss against softmax; printed is less than one test frame."""
     j = difference(archive, "kim", ["kim > kim-softmax"])
-    n = next(int(r["value"]) for r in published("Kim2022") if r["class"] == "test frames")
+    n = test_frames()
     k = printed("kim", "kim", "kim-softmax") * n / 100
-    fewest = next(m for m in range(1, n) if evaluate.mcnemar(np.ones(m, bool), np.zeros(m, bool)).p < 0.05)
+    fewest = next(
+        m for m in range(1, n) if evaluate.mcnemar(np.ones(m, bool), np.zeros(m, bool)).p < 1 - CONFIDENCE
+    )
     note = f"Printed are {k:.2f} of {n} frames; one split needs {fewest} that only one network gets right. Judged on random frames alone"
     return replace(j, why=f"{j.why}. {note}")
 
@@ -500,17 +514,18 @@ def robust(archive: Archive) -> Judgement:
 
     Folds on which one of the two lost what it had learnt are left out, if there are others.
     """
-    arms, protocols = ("kim", "kim-no-occlusion"), ("subject", "sequence", "random")
-    found = {p: t for p in protocols if (t := kim_arms(archive, p, *arms))}
+    arms, kinds = ("kim", "kim-no-occlusion"), ("subject", "sequence", "random")
+    found = {p: t for p in kinds if (t := kim_arms(archive, p, *arms))}
     if not found:
-        return not_run(archive, [a for a in arms if not kim_arms(archive, "random", a)] or arms)
+        absent = [a for a in arms if not any(kim_arms(archive, p, a) for p in kinds)]
+        return not_run(archive, absent or arms)
     protocol, every = next(iter(found.items()))
     tested = kim_arms(archive, protocol, *arms, sound=True)
     hidden, clean = (tested[a] for a in arms)
     (seen, covered), (seen_clean, covered_clean) = (
         [t.hits(view).astype(int) for view in ("centre", "occluded")] for t in (hidden, clean)
     )
-    runs, units = len(hidden.results), hidden.subject
+    runs, units = len(hidden.folds if protocol == "random" else hidden.results), hidden.subject
     title, sums = "gain on occluded − gain on clean faces", (covered + seen_clean, seen + covered_clean)
     e, test = effect(title, *sums, units, runs=runs, luck=2 * LUCK), "2 × 2, paired bootstrap over subjects"
     gains = [
@@ -663,6 +678,8 @@ def random_level(archive: Archive) -> Judgement:
             f"all splits alike; Clopper and Pearson's for the {worth} frames that overlapping splits are worth"
         )
     j = level(t, values, mean, claimed - 1, min(claimed + 1, 100.0), "centre", **told)
+    if told["test"].startswith("all splits alike"):
+        j = replace(j, p=NONE)  # which would ask for a scatter
     return replace(j, why=f"{j.why}. {note}" if note else j.why)
 
 

@@ -14,6 +14,8 @@ POWER = 0.8
 """With which a difference is to be found, if there is one."""
 DRAWS = 10_000
 """Of a bootstrap."""
+FLIPS = 20_000
+"""Of a test by random signs."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ def clustered_difference(
     -------
     Estimate
         All nan where there are no images.
+
+    Raises
+    ------
+    ValueError
+        The three are not of the same images, or the first two not of the same seeds.
     """
     hits, other = np.atleast_2d(hits).astype(np.int8), np.atleast_2d(other).astype(np.int8)
     clusters = np.arange(hits.shape[1]) if clusters is None else clusters
@@ -160,7 +167,7 @@ def contrast(gains: list[np.ndarray], weights: list[float]) -> Estimate:
     return Estimate(100 * float(total), 100 * float(low), 100 * float(high))
 
 
-def sign_flip(hits: np.ndarray, other: np.ndarray, clusters: np.ndarray, draws: int = 20_000) -> float:
+def sign_flip(hits: np.ndarray, other: np.ndarray, clusters: np.ndarray) -> float:
     """Two-sided p of a paired difference by flipping the sign of whole clusters (subjects) at random.
 
     Under the null hypothesis each subject's difference might as well have been the other way round.
@@ -174,9 +181,9 @@ def sign_flip(hits: np.ndarray, other: np.ndarray, clusters: np.ndarray, draws: 
     sums = np.bincount(cluster, gain)
     # Clusters with the same sum are interchangeable: how many of them keep their sign is binomial.
     size, number = np.unique(np.abs(sums).round(9), return_counts=True)
-    kept = np.random.default_rng(0).binomial(number, 0.5, (draws, len(size)))
+    kept = np.random.default_rng(0).binomial(number, 0.5, (FLIPS, len(size)))
     as_far = np.abs((2 * kept - number) @ size) >= abs(sums.sum()) - 1e-6
-    return float((as_far.sum() + 1) / (draws + 1))
+    return float((as_far.sum() + 1) / (FLIPS + 1))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from .runs import ROOT, results_folder
 from .siblings import ARMS as SIBLING_ARMS
 from .siblings import with_and_without
 from .tables import PRINTED
-from .verdicts import NOT_RUN, SHORT
+from .verdicts import NOT_RUN, SHORT, VERDICTS
 from .whole import whole
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
@@ -82,7 +82,7 @@ def save(
         instead, which git ignores; if a demo set stands in for the profile's own, to figures/demo/.
     """
     licensed = any(not faces.name.startswith("demo") for faces in shows)
-    own = results_folder(profile).name if licensed or not shows else "demo"
+    own = results_folder("demo" if shows and not licensed else profile).name
     folder = ROOT / ("build/figures" if licensed else "figures") / own
     if figure is not None:
         if note:
@@ -759,13 +759,13 @@ def occlusion(table: pd.DataFrame):
     return figure
 
 
-VERDICT_MARKS = {
-    "holds": ("o", "#0072B2"),
-    "does not hold": ("X", "#D55E00"),
-    "not settled": ("D", "#E69F00"),
-    "not run": ("o", "white"),
-    "not testable here": ("_", "#555555"),
-}
+VERDICT_MARKS = dict(
+    zip(
+        VERDICTS,
+        (("o", "#0072B2"), ("X", "#D55E00"), ("D", "#E69F00"), ("o", "white"), ("_", "#555555")),
+        strict=True,
+    )
+)
 """Verdict -> marker and colour; told apart by the marker alone too."""
 
 
@@ -867,4 +867,4 @@ def _in_words(j) -> str:
     if not (printed and ours):
         return ""
     how, more = "implied" if "implied" in j.published else "printed", j.published.count(",")
-    return f"ours {ours[1]}{float(ours[2]):.1f}, {how} {printed[0]}{f'; {more} more' * (more > 0)}"  # of several levels the first
+    return f"{ours[1]}ours {float(ours[2]):.1f}, {how} {printed[0]}{f'; {more} more' * (more > 0)}"  # of several levels the first

@@ -7,7 +7,7 @@ from itertools import product
 import pandas as pd
 
 from . import evaluate, plans, pooling, protocols
-from .papers import ACCURACIES, TITLES, published
+from .papers import ACCURACIES, TITLES, published, test_frames
 from .pooling import Tested
 from .runs import Result, Run
 from .siblings import sibling_arm
@@ -51,7 +51,9 @@ def network_title(run: Run) -> str:
 
 
 def table2(
-    results: dict[Run, Result], null: pd.DataFrame | None = None, whole: dict[Run, Result] | None = None
+    results: dict[Run, Result],
+    null: pd.DataFrame | None = None,
+    printed_runs: dict[Run, Result] | None = None,
 ) -> pd.DataFrame:
     """Kim et al.'s Table 2 beside ours under each protocol, in per cent.
 
@@ -60,7 +62,7 @@ def table2(
     Parameters
     ----------
     null : `untrained.nearest_pixels`, for the last row: mean over splits, and the range of 95 % of them.
-    whole : runs by the printed recipe, for rows of their own below those of the same network.
+    printed_runs : by the printed recipe, for rows of their own below those of the same network.
     """
     printed = {r["method"]: r["value"] for r in published("Kim2022") if r["metric"] == "accuracy_percent"}
     in_table = {r["method"] for r in published("Kim2022", "Table 2")}
@@ -68,7 +70,7 @@ def table2(
     lead = next(r["value"] for r in published("Kim2022") if r["method"].startswith("ViT+SE"))
     value = f"({float(printed[methods[-1]]) + float(lead):.2f}, from {lead})"
     rows = [{"method": "ViT+SE [12]", "paper": value}]
-    for method, of in product(methods, (results, whole or {})):
+    for method, of in product(methods, (results, printed_runs or {})):
         arm = METHODS.get(method)
         row = {"method": TITLES.get(arm, method) + PRINTED * (of is not results)}
         row["paper"] = printed[method] if method in in_table else f"({printed[method]}, from 0.48)"
@@ -123,7 +125,7 @@ def differences(results: dict[Run, Result]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["comparison", "protocol"])
 
 
-def occlusion(results: dict[Run, Result], printed: dict[Run, Result] | None = None) -> pd.DataFrame:
+def occlusion(results: dict[Run, Result], printed_runs: dict[Run, Result] | None = None) -> pd.DataFrame:
     """Trained with and without occlusion, tested on clean and on occluded faces: `Estimate`s in per cent.
 
     The columns "occlusion costs" and the rows "gain" are paired differences in points; all intervals come from a
@@ -131,11 +133,11 @@ def occlusion(results: dict[Run, Result], printed: dict[Run, Result] | None = No
 
     Parameters
     ----------
-    printed : runs of the same arms by the printed recipe, for rows of their own.
+    printed_runs : of the same arms by the printed recipe, for rows of their own.
     """
     rows = []
     for (protocol, title), (own, recipe) in product(
-        PROTOCOLS.items(), ((results, ""), (printed or {}, PRINTED))
+        PROTOCOLS.items(), ((results, ""), (printed_runs or {}, PRINTED))
     ):
         title += recipe
         arms, runs = ("kim", "kim-no-occlusion"), _under(own, protocol)
@@ -175,7 +177,7 @@ def _two_by_two(title: str, tested: dict[str, Tested]) -> list[dict]:
 
 def arithmetic() -> pd.DataFrame:
     """Kim et al.'s own accuracies and differences as numbers of their test images."""
-    n = next(int(r["value"]) for r in published("Kim2022") if r["class"] == "test frames")
+    n = test_frames()
     value = {
         r["method"]: float(r["value"])
         for r in published("Kim2022")

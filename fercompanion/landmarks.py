@@ -211,8 +211,9 @@ def _mtcnn():
     return MTCNN(keep_all=True, device=device).eval()
 
 
-def _fixed_shape(crops, net, size: int = 256):
+def _fixed_shape(crops, net):
     """Run R- or O-Net on chunks of one fixed shape, so that a crop's score has the same bits in any company."""
+    size = 256
     pad = -len(crops) % size
     crops = torch.cat([crops, crops.new_zeros(pad, *crops.shape[1:])])
     out = [net(chunk) for chunk in crops.split(size)]

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from .plans import drawn
-from .runs import DRAWN, Run, find, results_folder
+from .runs import DRAWN, PARTS, Run, find, results_folder
 
 LIMIT = 16_000_000
 """Largest size of a pack in bytes."""
-KEPT = ("history.csv", "predictions.npz", "run.json")
+KEPT = (*PARTS[:2], "run.json")
 
 
 def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: int = LIMIT) -> list[Path]:
@@ -54,7 +54,7 @@ def pack(runs: Iterable[Run], profile: str, folder: str | os.PathLike, limit: in
         if lacking := [f.name for f in files if not f.is_file()]:
             print(f"{run}: not packed, it lacks {', '.join(lacking)}", file=sys.stderr)
             continue
-        more = (*DRAWN, *["embedding.npy"] * drawn(run))
+        more = (*DRAWN, *PARTS[2:] * drawn(run))
         files += [f for name in more if (f := files[0].with_name(name)).is_file()]
         # Two headers and the filling of the last block a file, and of the last record of all.
         size = sum(f.stat().st_size + 2048 for f in files) + tarfile.RECORDSIZE

@@ -19,6 +19,8 @@ from .runs import Result, read
 
 LARGEST = 1600
 """Photos are reduced to this many pixels on the longer side before detection."""
+ROOM = 0.1
+"""Round a face on each side, as a share of its box."""
 
 SHIPPED = Path(__file__).parent / "trained"
 """A small network trained on FER2013 comes with the package; MODEL_CARD.md there tells what it can and cannot."""
@@ -82,7 +84,13 @@ def reader(folder: str | Path) -> tuple[Recipe, list[str], torch.nn.Module]:
 
 
 def read_photo(path: str | Path) -> Image.Image:
-    """A photo, turned upright, RGB."""
+    """A photo, turned upright, RGB.
+
+    Raises
+    ------
+    DataError
+        It is no file that can be read as an image.
+    """
     try:
         with Image.open(path) as opened:
             photo = ImageOps.exif_transpose(opened)
@@ -124,7 +132,13 @@ def read_expressions(path: str | Path, folder: str | Path = SHIPPED) -> list[Fac
 
 
 def read_faces(path: str | Path, recipe: Recipe, classes: list[str], model: torch.nn.Module) -> list[Face]:
-    """`read_expressions` by what `reader` returned, so that many photos need not load it many times."""
+    """`read_expressions` by what `reader` returned, so that many photos need not load it many times.
+
+    Raises
+    ------
+    DataError
+        The file is no image, or no face is found in it.
+    """
     photo = read_photo(path)
     reduced = photo.copy()
     reduced.thumbnail((LARGEST, LARGEST))
@@ -163,8 +177,8 @@ def _unaskable(recipe: Recipe) -> str:
     return ""
 
 
-def cut_out(photo: Image.Image, box: np.ndarray, room: float = 0.1) -> tuple[np.ndarray, np.ndarray, float]:
-    """The square round a face with `room` on each side, as the data sets frame theirs.
+def cut_out(photo: Image.Image, box: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The square round a face with `ROOM` on each side, as the data sets frame theirs.
 
     Returns
     -------
@@ -172,7 +186,7 @@ def cut_out(photo: Image.Image, box: np.ndarray, room: float = 0.1) -> tuple[np.
     corner : float (2,), x and y of its top-left corner in the photo, whose own top-left corner is 0, 0.
     scale : pixels of the cut-out per pixel of the photo.
     """
-    centre, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max()) * (1 + 2 * room)
+    centre, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max()) * (1 + 2 * ROOM)
     corner = centre + 0.5 - side / 2  # of coordinates whose whole numbers are pixels' centres
     square = photo.convert("L").transform(
         (192, 192), Image.Transform.EXTENT, (*corner, *(corner + side)), Image.Resampling.BICUBIC

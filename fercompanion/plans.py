@@ -19,7 +19,8 @@ LAMBDAS = {"baseline1": 0.0, "lkrnet-lambda0.1": 0.1, "lkrnet": 0.2, "lkrnet-lam
 MASK_CONTROLS = ("lkrnet-shuffled-mask", "lkrnet-mean-mask")
 LONG_ARMS = ("vgg19", "lkrnet")
 """Without and with all that LKRNet adds: what a short profile trains for longer too."""
-
+AVERAGED = {"LKRNet": "lkrnet", "DNNRL": "dnn", "Liu et al.": "liu-a", "Kim et al.": "kim-softmax"}
+"""Paper -> the arm that notebook 10 averages with the other papers'."""
 
 KIM_PROTOCOLS = ("random", "sequence", "subject")
 
@@ -510,3 +511,17 @@ def drawn(run: Run) -> bool:
     if run.recipe.paper == "lkrnet" and arm not in LAMBDAS:
         return False
     return any(run in (*wild_runs(p), *dnnrl_runs(p)) for p in PROFILES.values())  # not the longer ones
+
+
+def keeps_logits(run: Run, logits: str) -> bool:
+    """Whether an ensemble asks for logits; elsewhere the classes tell all that is asked, in a fourteenth of the room.
+
+    The four papers' networks are averaged over TenCrop in the wild; Liu et al.'s pair chooses its weight on PublicTest,
+    too.
+    """
+    if run.protocol != "official" or "last_epoch" in logits:
+        return False
+    if run.recipe.arm in ("liu-a", "liu-b") and not run.recipe.name.startswith("long-"):
+        return True
+    averaged = run.recipe.paper == "lkrnet" or run.recipe.arm in AVERAGED.values()
+    return averaged and logits == "test_logits_tencrop"

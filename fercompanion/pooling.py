@@ -212,6 +212,12 @@ def _same_images(tested: Sequence[Tested], done: str) -> None:
             raise DataError(f"these arms were tested on different images and cannot be {done}")
 
 
+def _kept_logits(tested: dict[str, Tested], arms: Sequence[str], done: str) -> None:
+    """Raise DataError unless the logits (TenCrop) of all arms were kept."""
+    if bare := [a for a in arms if "tencrop" not in tested[a].logits]:
+        raise DataError(f"of {', '.join(bare)} classes alone are archived, no logits: they cannot be {done}")
+
+
 def fused(
     valid: dict[str, Tested], test: dict[str, Tested], first: str, second: str
 ) -> tuple[Tested, Tested, list[float]] | None:
@@ -226,11 +232,17 @@ def fused(
     -------
     The pair on `valid` and on `test`, and for each seed that both have the weight of `first` that is best on `valid`
     (TenCrop); None if an arm is missing, or they have no seed in common.
+
+    Raises
+    ------
+    DataError
+        The arms were tested on different images, or one kept no logits.
     """
     if any(lacking(t, first, second) for t in (valid, test)):
         return None
     seeds, pairs = common_seeds(valid[first], valid[second]), []
     for part in (valid, test):
+        _kept_logits(part, (first, second), "fused")
         pairs.append((part[first], part[second]))
         _same_images(pairs[-1], "fused")
     chosen = zip(*(t.logits["tencrop"][t.rows(seeds)] for t in pairs[0]), strict=True)
@@ -239,7 +251,7 @@ def fused(
     for pair in pairs:
         logits = {}
         for view in ("centre", "tencrop"):
-            if view in pair[0].logits:
+            if all(view in t.logits for t in pair):
                 each = zip(*(t.logits[view][t.rows(seeds)] for t in pair), weights, strict=True)
                 logits[view] = np.stack([evaluate.ensemble((x, y), (w, 1 - w)) for x, y, w in each])
         results = pair[0].results + pair[1].results
@@ -259,10 +271,7 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
     """
     own = [tested[a] for a in arms]
     _same_images(own, "averaged")
-    if lacking := [a for a in arms if "tencrop" not in tested[a].logits]:
-        raise DataError(
-            f"of {', '.join(lacking)} classes alone are archived, no logits: they cannot be averaged"
-        )
+    _kept_logits(tested, arms, "averaged")
     seeds = _seeds_of_all(own, "averaged")
     logits = {
         view: evaluate.ensemble([t.logits[view][t.rows(seeds)] for t in own], [1 / len(own)] * len(own))

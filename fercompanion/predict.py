@@ -68,6 +68,11 @@ def make_masks(
     kind : "regions": each face's own key regions.  "shuffled": another face's, by one fixed permutation within
         the images of each official split (of the whole set on CK+), so that only the pairing is lost.  "mean": the mean over `train`, for all.
     train : indices of the training images.
+
+    Raises
+    ------
+    ValueError
+        Another kind.
     """
     if kind == "none":
         return None
@@ -121,7 +126,7 @@ def predict(
     view: str = "centre",
     batch_size: int = 512,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32 (N, K) and embeddings float32 (N, D) of all images of a stack.
+    """Logits float32 (N, K) and embeddings float32 (N, D) of all images of a stack; the network is left in evaluation mode.
 
     Parameters
     ----------
@@ -130,8 +135,6 @@ def predict(
     recipe : gives size, canvas and crop.
     view : "centre"; "tencrop": logits and embeddings are means over ten crops; "occluded": the centre with one
         random black rectangle in each face, always the same.
-
-    The network is left in evaluation mode.
 
     Raises
     ------

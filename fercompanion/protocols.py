@@ -16,6 +16,8 @@ TITLES = {
     "subject": "new people",
 }
 """Protocol of the lab -> what is new about a test frame."""
+SHARE = 800 / 981
+"""Of the frames, that train in Kim et al.'s random splits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,11 @@ def parts(faces: Faces, protocol: str, fold: int = 0, n_folds: int = 10) -> Part
         "official": Training, PublicTest, PrivateTest.  "subject", "sequence", "frame": fold `fold` of
         `n_folds`, in which no subject, no sequence, or merely no frame stands on both sides.
         "random": draw `fold` of `random_splits`; the same draw whatever `n_folds`.
+
+    Raises
+    ------
+    DataError
+        There is no such protocol or fold, or the data set lacks what it needs: official splits, names of people or films.
     """
     if protocol == "official":
         found = Parts(*(faces.where(s) for s in ("Training", "PublicTest", "PrivateTest")))
@@ -86,9 +93,7 @@ def frame_folds(faces: Faces, n_folds: int = 10, seed: int = 0) -> list[tuple[np
     return _folds(faces, np.arange(len(faces)).astype(str), "frames", n_folds, seed)
 
 
-def random_splits(
-    faces: Faces, n_splits: int, seed: int = 0, share: float = 800 / 981
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def random_splits(faces: Faces, n_splits: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Independent random draws of frames (Kim et al. Sect. 3: 800 of CK+'s 981 train, 181 test).
 
     Unlike folds the test sets of two draws overlap, and some frames may never be tested.  The first draws are the
@@ -97,14 +102,18 @@ def random_splits(
     Parameters
     ----------
     n_splits : how many draws; seed : of all of them.
-    share : of the frames that trains, 0 to 1.
 
     Returns
     -------
     list of (train_index, test_index), int64, ascending
+
+    Raises
+    ------
+    DataError
+        The data set has too few frames.
     """
     n = len(faces)
-    n_train = round(share * n)
+    n_train = round(SHARE * n)
     if not 0 < n_train < n:
         raise DataError(f"{faces.name} has {n} frames: too few to split at random")
     rng = np.random.default_rng(seed)

@@ -261,6 +261,11 @@ def arm(base: Recipe, name: str, **changes) -> Recipe:
 
     Arms with lambda = 0 draw no triplets, but `lkrnet-lambda0` does: it shows the network the same images in
     the same order as the arms with lambda > 0 (in the recipe "ours" that makes it Baseline 1 to the bit).
+
+    Raises
+    ------
+    ValueError
+        There is no such arm, or a field would be what a `Recipe` refuses.
     """
     if name not in ARMS:
         raise ValueError(

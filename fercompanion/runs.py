@@ -21,27 +21,18 @@ AROUND = Path(__file__).resolve().parents[1]
 """The folder that holds the package."""
 ROOT = AROUND if (AROUND / "pyproject.toml").is_file() else Path.cwd()
 """The repository; for a package that was installed without it, the folder where one works."""
-AVERAGED = {"LKRNet": "lkrnet", "DNNRL": "dnn", "Liu et al.": "liu-a", "Kim et al.": "kim-softmax"}
-"""Paper -> the arm that notebook 10 averages with the other papers'."""
 HISTORY = "history.csv"
 """A run's epochs, a line each."""
 PARTS = (HISTORY, "predictions.npz", "embedding.npy")
 """What a run is made of beside run.json, and cannot be made again without training."""
 DRAWN = ("cam.npz", "umap.npz", "triplets.npz")
 """What notebooks keep beside a run."""
-INFO = {
-    "recipe",
-    "dataset",
-    "data_sha256",
-    "classes",
-    "protocol",
-    "fold",
-    "seed",
-    "n",
-    "epochs",
-    "selection",
-    "metrics",
-}
+INFO = set(
+    (
+        "recipe dataset data_sha256 classes protocol fold n_folds seed n epochs selected_epoch selection k parameters "
+        "metrics machine train_seconds predict_seconds versions commit"
+    ).split()
+)
 """What every run.json tells, and tables count on."""
 NUMBERS = {"metrics", "embedding"}
 """Where run.json may say null: nan, which JSON does not know."""
@@ -160,6 +151,11 @@ def results_folder(profile: str) -> Path:
     """results/<profile>, or with RETRAIN=1 results/<profile>-retrain, so that archives stay untouched.
 
     FERCOMPANION_RESULTS replaces results/.
+
+    Raises
+    ------
+    DataError
+        The profile's name is none of one folder.
     """
     if not profile or profile in (".", "..") or Path(profile).name != profile:
         raise DataError(f"profile {profile!r}: expected the name of one folder")

@@ -254,6 +254,11 @@ def sibling_arm(paper: str, name: str, base: str = "paper", **changes) -> Recipe
     paper, name : a paper of `ARMS` and one of its arms.
     base : first part of the recipe's name.
     changes : fields to set after the arm's own, such as the epochs of a profile.
+
+    Raises
+    ------
+    ValueError
+        There is no such paper or arm, or a field would be what a `Recipe` refuses.
     """
     if name not in ARMS.get(paper, ()):
         raise ValueError(f"unknown arm {name!r} of {paper!r}")

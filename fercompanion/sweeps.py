@@ -28,11 +28,11 @@ from filelock import FileLock, Timeout
 from . import evaluate, train
 from .data import DataError, Faces, first_line, load_faces
 from .landmarks import find_landmarks
+from .plans import keeps_logits
 from .progress import tqdm
 from .protocols import Parts, parts
 from .runs import (
     AROUND,
-    AVERAGED,
     DRAWN,
     NUMBERS,
     Result,
@@ -227,8 +227,8 @@ def _train_side_by_side(
     others = multiprocessing.active_children()
     left = dict.fromkeys(runs)
     with ProcessPoolExecutor(workers, **start, initargs=(threads, workers)) as pool:
-        jobs = {pool.submit(train_run, run, profile, root): run for run in runs}
         try:
+            jobs = {pool.submit(train_run, run, profile, root): run for run in runs}
             for job in as_completed(jobs):
                 with _named_if_it_fails(jobs[job]):
                     job.result()
@@ -339,7 +339,7 @@ def _archived(run: Run, folder: Path, faces: Faces, who: Parts, fitted: dict) ->
     # Half precision halves the archive; all metrics are computed from what is kept.
     arrays = {k: v.astype(np.float16) if "logits" in k else v for k, v in fitted["predictions"].items()}
     arrays.pop("valid_logits_centre", None)  # the history has PublicTest's centre crops
-    for name in [k for k in arrays if "_logits_" in k and not _asked_for(k, run)]:
+    for name in [k for k in arrays if "_logits_" in k and not keeps_logits(run, k)]:
         arrays[name.replace("logits", "predicted")] = arrays.pop(name).argmax(1).astype(np.uint8)
     digests = faces.digests()
     for part, rows in (("valid", who.valid), ("test", who.test)):
@@ -380,20 +380,6 @@ def _archived(run: Run, folder: Path, faces: Faces, who: Parts, fitted: dict) ->
     _write_json(folder / "run.json", info)
     (folder / train.CHECKPOINT).unlink(missing_ok=True)
     return Result(info, folder)
-
-
-def _asked_for(logits: str, run: Run) -> bool:
-    """Whether an ensemble asks for logits; elsewhere the classes tell all that is asked, in a fourteenth of the room.
-
-    The four papers' networks are averaged over TenCrop in the wild; Liu et al.'s pair chooses its weight on PublicTest,
-    too.
-    """
-    if run.protocol != "official" or "last_epoch" in logits:
-        return False
-    if run.recipe.arm in ("liu-a", "liu-b") and not run.recipe.name.startswith("long-"):
-        return True
-    averaged = run.recipe.paper == "lkrnet" or run.recipe.arm in AVERAGED.values()
-    return averaged and logits == "test_logits_tencrop"
 
 
 def summary(arrays: dict, history: list[dict]) -> dict:

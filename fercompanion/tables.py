@@ -7,8 +7,9 @@ import pandas as pd
 
 from . import evaluate, plans, pooling
 from .papers import METHODS, TITLES, published_gains, published_recalls
+from .plans import AVERAGED
 from .pooling import Tested
-from .runs import AVERAGED, Result, Run, find_all
+from .runs import Result, Run, find_all
 from .siblings import LEFT_OUT, with_and_without
 
 PAIRS = (
@@ -172,8 +173,11 @@ def differences(
             first = tested[a]
             hits, other = pooling.paired(first, tested[b])
             tests = [evaluate.mcnemar(x, y) for x, y in zip(hits, other, strict=True)]
-            alone = evaluate.clustered_difference(hits, other)
-            difference = pooling.lab_difference(first, tested[b]) if clusters else alone
+            difference = (
+                pooling.lab_difference(first, tested[b])
+                if clusters
+                else evaluate.clustered_difference(hits, other)
+            )
             row |= {
                 "ours": str(difference),
                 "seeds": len(hits),

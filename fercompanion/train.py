@@ -37,7 +37,7 @@ RECORD = "FERCOMPANION_RECORD"
 LAUNCHED = 3
 """Steps on a GPU before one is recorded."""
 BANK = 4096
-"""About how many training images k-NN searches for the accuracies of the history."""
+"""How many training images, up to twice as many, k-NN searches for the accuracies of the history."""
 
 
 def fit(
@@ -69,7 +69,7 @@ def fit(
     -------
     dict
         "history": one dict an epoch (epoch, lr, loss, train/valid/test accuracy in per cent, valid_loss where it
-        selects, seconds).
+        selects, train_seconds of the steps, seconds).
         "predictions": arrays, see `_final_predictions`.
         "selected", "epochs": the epoch chosen (1-based) and their number.
         "state": the selected epoch's weights, on the CPU.
@@ -194,6 +194,11 @@ def train_epoch(
     -------
     dict
         lr, mean loss and accuracy on the transformed images.
+
+    Raises
+    ------
+    FloatingPointError
+        The loss is not finite.
     """
     if recipe.balanced:  # as many anchors as images, every class equally often
         weight = 1 / torch.bincount(labels[train]).clamp(min=1)[labels[train]].double()
@@ -235,11 +240,10 @@ def make_step(
     if machine.device.type != "cuda" or os.environ.get(RECORD) == "0":
         return step
     stream = torch.cuda.Stream()
-    kept = _by_class(labels, train)  # what a record reads must not be freed before it
     graph, still, found, launched = torch.cuda.CUDAGraph(), None, None, 0
 
     def replayed(rows: torch.Tensor):
-        nonlocal still, found, launched, kept
+        nonlocal still, found, launched
         # The first are steps like all others, in which libraries choose algorithms and the optimiser its places.
         if launched < LAUNCHED:
             launched += 1
@@ -261,6 +265,7 @@ def make_step(
         graph.replay()
         return found
 
+    replayed.kept = _by_class(labels, train)  # what a record reads must not be freed before it
     return replayed
 
 
@@ -296,6 +301,11 @@ def draw_triplets(rows: torch.Tensor, labels: torch.Tensor, train: torch.Tensor,
     rows : int64 (B,) or (3B,)
     triplets : three int64 (B,) tensors of positions in `rows` (anchors, positives, negatives) and bool (B,), which
         of them are triplets: an anchor without a partner makes none.  Or None
+
+    Raises
+    ------
+    ValueError
+        Another way.
     """
     if how == "none":
         return rows, None

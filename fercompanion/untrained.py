@@ -16,6 +16,9 @@ from .runs import Run, kept_arrays, results_folder, whole_or_told
 from .train import untrained_model
 from .whole import kept_if_possible, whole
 
+DRAWS = 1000
+"""Random splits on which the nearest pixels are tried."""
+
 
 def grey_neighbours(
     profile: str, dataset: str, root: str | None = None
@@ -81,17 +84,14 @@ def _neighbours(path: Path, dataset: str, root: str | None, features: Callable[[
     return None if kept is None else (kept["hits"][None], kept["clean"], int(kept["k"]))
 
 
-def nearest_pixels(
-    profile: str, dataset: str, n_folds: int, root: str | None = None, draws: int = 1000
-) -> pd.DataFrame | None:
+def nearest_pixels(profile: str, dataset: str, n_folds: int, root: str | None = None) -> pd.DataFrame | None:
     """Accuracy of the nearest training image under Kim et al.'s three protocols, a row a split: the null model.
 
     Kept as ``nearest-pixels.csv`` beside the data set's runs, so that it can be drawn without the images.
 
     Parameters
     ----------
-    n_folds : of the folded protocols, of which 20 different foldings are taken.
-    draws : random splits.
+    n_folds : of the folded protocols, of which 20 different foldings are taken; of random splits `DRAWS`.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def nearest_pixels(
         faces = load_faces(dataset, root)
     except DataError:
         return None
-    splits = {"random": protocols.random_splits(faces, draws), "sequence": [], "subject": []}
+    splits = {"random": protocols.random_splits(faces, DRAWS), "sequence": [], "subject": []}
     for seed in range(20):
         splits["sequence"] += protocols.sequence_folds(faces, n_folds, seed)
         splits["subject"] += protocols.subject_folds(faces, n_folds, seed)

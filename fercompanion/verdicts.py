@@ -27,9 +27,10 @@ from .evaluate import CONFIDENCE, POWER, TAILS, Estimate
 from .papers import TITLES
 from .pooling import FEWEST, Tested
 from .recipes import Recipe
+from .tables import NOT_RUN
 
-VERDICTS = ("holds", "does not hold", "not settled", "not run", "not testable here")
-HOLDS, FAILS, OPEN, NOT_RUN, UNTESTABLE = VERDICTS
+VERDICTS = ("holds", "does not hold", "not settled", NOT_RUN, "not testable here")
+HOLDS, FAILS, OPEN, _, UNTESTABLE = VERDICTS
 PAPERS = {"L": "LKRNet", "D": "DNNRL", "M": "Liu et al.", "K": "Kim et al."}
 SHORT, FEW = "runs too short or narrow", "fewer than five runs or pairs of them"
 ANOTHER = "no run by the printed recipe"

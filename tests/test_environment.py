@@ -1,5 +1,6 @@
 """The files that say what is installed agree: pyproject.toml, requirements.txt, environment.yml, Makefile."""
 
+import ast
 import os
 import re
 import shutil
@@ -94,6 +95,29 @@ def test_installed_is_what_is_locked(name):
 def test_no_file_of_the_environment_names_a_package_index():
     for file in ("requirements.txt", "environment.yml", "Makefile", "pyproject.toml"):
         assert not re.search(r"https?://|--(extra-)?index|--find-links", (ROOT / file).read_text()), file
+
+
+def test_modules_import_only_from_those_above_them():
+    """In the order of README's code map."""
+    block = (ROOT / "README.md").read_text("utf-8").split("## Code map")[1].split("```")[1]
+    places: dict[str, int] = {}
+    for place, line in enumerate(block.strip().splitlines()):
+        names = re.match(r"[a-z_0-9/]+(, [a-z_0-9/]+)*", line)[0].split(", ")
+        places |= {name.strip("/"): place for name in names}
+    package = ROOT / "fercompanion"
+    modules = {p.stem if p.parent == package else p.parent.name for p in package.glob("**/*.py")}
+    assert modules - {"__init__", "__main__", "fercompanion"} == set(places)
+    for path in package.glob("**/*.py"):
+        own = path.stem if path.parent == package else path.parent.name
+        if own not in places:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not node.level:
+                continue
+            named = [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
+            if path.parent != package and node.level == 1:  # within models/ or papers/
+                continue
+            assert all(places[name] <= places[own] for name in named), (path.name, named)
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="no git here")

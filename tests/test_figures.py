@@ -1,5 +1,6 @@
 """Figures: that they draw what the archive may hold."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -88,6 +89,28 @@ def test_a_figure_is_whole_or_as_it_was(monkeypatch, tmp_path):
     plt.close("all")
 
 
+def test_retrained_networks_leave_what_is_committed_alone(monkeypatch, tmp_path, demo):
+    """Heat maps on demo faces are drawn from networks too."""
+    monkeypatch.setattr(figures, "ROOT", tmp_path)
+    licensed = replace(demo, name="fer2013")
+    folders = {}
+    for retrain in ("", "1"):
+        monkeypatch.setenv("RETRAIN", retrain)
+        for shows in ((), (demo,), (licensed,)):
+            path = figures.save(None, "paper", "one", shows=shows)
+            folders[bool(retrain), len(shows) and shows[0].name] = path.parent.relative_to(
+                tmp_path
+            ).as_posix()
+    assert folders == {
+        (False, 0): "figures/paper",
+        (False, "demo"): "figures/demo",
+        (False, "fer2013"): "build/figures/paper",
+        (True, 0): "figures/paper-retrain",
+        (True, "demo"): "figures/demo-retrain",
+        (True, "fer2013"): "build/figures/paper-retrain",
+    }
+
+
 def test_every_row_of_the_claims_says_what_it_rests_on():
     claim = {c.id: c for c in CLAIMS}
     ours = Estimate(0.5, -0.5, 1.5)
@@ -107,11 +130,11 @@ def test_every_row_of_the_claims_says_what_it_rests_on():
     ax = figures.claims(judgements).axes[1]
     words = {list(told)[int(t.get_position()[1])]: t.get_text() for t in ax.texts if t.get_fontsize() == 7}
     assert words == {
-        "L1": "71.0, implied 69.15",
+        "L1": "ours 71.0, implied 69.15",
         "D4": "needs no run: gradients by autograd",
         "M4": "not run",
-        "M6": "PublicTest: happy 81.6, printed 91; 1 more",
-        "K1": "99.9, printed 99.44",
+        "M6": "PublicTest: happy ours 81.6, printed 91; 1 more",
+        "K1": "ours 99.9, printed 99.44",
     }
     marks = {line.get_xdata()[0]: line.get_marker() for line in ax.lines if line.get_marker() in "|x"}
     assert marks == {0.25: "|", 1.62: "x", 0.36: "|"}

@@ -315,7 +315,8 @@ def test_occlusion_without_a_run_that_fell_back():
 
 def test_nearest_pixels_are_kept_beside_the_runs(monkeypatch):
     """Computed once, and read without the images afterwards; another number of folds is another table."""
-    found = untrained.nearest_pixels("demo", "demo-ck", 3, draws=30)
+    monkeypatch.setattr(untrained, "DRAWS", 30)
+    found = untrained.nearest_pixels("demo", "demo-ck", 3)
     assert dict(found["protocol"].value_counts()) == {"random": 30, "sequence": 60, "subject": 60}
     mean = found.groupby("protocol").mean()
     assert mean.loc["random", "accuracy"] > 95 > 35 > mean.loc["sequence", "accuracy"]

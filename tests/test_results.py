@@ -44,10 +44,12 @@ def test_the_archive_of_paper_cpu_is_whole(monkeypatch):
     assert not missing
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
 def test_the_archive_holds_no_weights_and_is_small():
     tracked = subprocess.run(
-        ["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True
+        ["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
+    assert tracked
     heavy = [f for f in tracked if f.endswith((".safetensors", ".pt", "embedding.npy"))]
     assert not heavy
     assert sum((ROOT / f).stat().st_size for f in tracked if (ROOT / f).is_file()) < 8e6

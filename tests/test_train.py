@@ -619,8 +619,9 @@ def test_a_script_without_a_guard_trains_one_at_a_time(small_demo, tmp_path, mon
 
 
 def test_others_may_read_what_is_archived(result):
-    modes = {path.stat().st_mode & 0o777 for path in result.folder.iterdir()}
-    assert len(modes) == 1
+    masked = os.umask(0o022)
+    os.umask(masked)
+    assert {path.stat().st_mode & 0o777 for path in result.folder.iterdir()} == {0o666 & ~masked}
 
 
 def test_complete_says_what_it_leaves_out(result, small_demo, monkeypatch, capsys):

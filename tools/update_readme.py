@@ -30,6 +30,7 @@ from fercompanion.data import FER_CLASSES
 from fercompanion.doctor import EXPECTED_COUNTS
 from fercompanion.papers import ACCURACIES, METHODS, TITLES, published_accuracies, published_recalls
 from fercompanion.pooling import Tested
+from fercompanion.whole import whole
 
 HERE = Path(__file__).resolve().parents[1]
 README, TABLES = HERE / "README.md", HERE / "results/TABLES.md"
@@ -46,7 +47,7 @@ BESIDE = (
 @cache
 def judged() -> list[verdicts.Judgement]:
     """All claims, in the papers' order."""
-    return claims.judge_all(PROFILE)
+    return claims.judge([archive(p.name) for p in plans.held(PROFILE)])
 
 
 @cache
@@ -55,9 +56,23 @@ def archive(name: str) -> claims.Archive:
     return claims.read(plans.profile(name))
 
 
-def arms_of(part: Callable, plan: plans.Profile) -> dict[str, Tested]:
-    """The arms of a part of a profile, such as `plans.wild_runs`, as far as they were run."""
+def arms_of(part: Callable[[plans.Profile], list[runs.Run]], plan: plans.Profile) -> dict[str, Tested]:
+    """The finished arms of a part of the plan in the wild."""
+    kept = {
+        plans.wild_runs: "wild",
+        plans.long_runs: "longer",
+        plans.dnnrl_runs: "dnnrl",
+        plans.liu_runs: "liu",
+    }
+    if part in kept:
+        return getattr(archive(plan.name), kept[part])
     return pooling.by_arm(runs.find_all(part(plan), plan.name))
+
+
+def lkrnet_gain(group: str, tested: dict[str, Tested], view: str = "") -> verdicts.Effect:
+    """LKRNet minus VGG19 beside the printed difference, in the "wild" or the "lab"."""
+    gain = claims.printed(group, "lkrnet", "vgg19")
+    return claims.compare(group, tested, ("lkrnet", view), ("vgg19", view), gain, True)
 
 
 def findings_block(plan: plans.Profile) -> str:
@@ -111,7 +126,7 @@ def lkrnet_point(plan: plans.Profile) -> str:
     for part in (plans.wild_runs, plans.long_runs, plans.strong_runs):
         tested = arms_of(part, plan)
         if not pooling.lacking(tested, *plans.LONG_ARMS):
-            e = claims.compare("wild", tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
+            e = lkrnet_gain("wild", tested)
             found.append(f"that it is larger {e.verdict}" if e.verdict != verdicts.OPEN else e.verdict)
             ours.append(
                 f"{short(e.ours)} ({tested['lkrnet'].epochs} epochs, {verdicts.count(e.runs, 'seed')}; by the centre crop "
@@ -143,7 +158,7 @@ def lab_said(plan: plans.Profile) -> str:
     if pooling.lacking(tested, *plans.LONG_ARMS):
         return ""
     gain, t = claims.printed("lab", "lkrnet", "vgg19"), tested["lkrnet"]
-    e = claims.compare("lab", tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
+    e = lkrnet_gain("lab", tested)
     outside = [f"{g:+.1f}" for g in (gain, table2_gain()) if not e.ours.low <= g <= e.ours.high]
     inside = [f"{g:+.2f}" for g in (gain,) if f"{g:+.1f}" not in outside]
     excludes = (
@@ -193,17 +208,28 @@ def liu_point(plan: plans.Profile) -> str:
     )
 
 
+def kim_shown(plan: plans.Profile) -> plans.Profile:
+    """The first profile that has Kim et al.'s network on random frames and on new people."""
+
+    def both(p: plans.Profile) -> bool:
+        return {"random", "subject"} <= set(claims.proposed(archive(p.name), "random", "subject"))
+
+    return next(filter(both, plans.held(plan)), plan)
+
+
 def kim_point(plan: plans.Profile) -> str:
     """Random frames, pixels, and new people; and what training on occluded faces gains."""
-    plan = plans.shown(plan, plans.kim_runs)
+    plan = kim_shown(plan)
     found = claims.proposed(archive(plan.name), "random", "subject")
-    null = untrained.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds)
+    null = archive(plan.name).null
     if null is None or not {"random", "subject"} <= set(found):
         return ""
     at_random, unseen = (
         short(pooling.estimate_of(found[p].hits("centre"), found[p].subject), "")
         for p in ("random", "subject")
     )
+    own = found["random"].results[0].recipe == siblings.sibling_arm("kim", "kim")
+    recipe = "The printed recipe" if own else "Its network, by a recipe of ours,"
     printed = published_accuracies("Kim2022", "Table 2", "random")
     pixels = null.groupby("protocol")["accuracy"].mean()
     occluded, robust = "", next(j for j in judged() if j.claim.id == "K4")
@@ -221,7 +247,7 @@ def kim_point(plan: plans.Profile) -> str:
         own = short(pooling.estimate_of(t.hits("centre"), t.subject), "")
         resnet18 = f" The paper's baseline, {TITLES['kim-resnet18']}, printed with {weakest:.2f}, gets {own}."
     return (
-        f"**Kim et al.** print {max(printed.values()):.2f} % on random frames of CK+. The printed recipe gets {at_random} there, and {unseen} "
+        f"**Kim et al.** print {max(printed.values()):.2f} % on random frames of CK+. {recipe} gets {at_random} there, and {unseen} "
         f"on new people.{resnet18} Giving each test frame the label of the most similar training frame, without any training, gets "
         f"{pixels['random']:.1f} and {pixels['subject']:.1f}.{occluded}"
     )
@@ -237,7 +263,7 @@ def together_point(plan: plans.Profile) -> str:
     """The papers' networks averaged."""
     accuracy = tables.together(plan).get("PrivateTest, %", {})
     each = [name for name in accuracy.keys() if name.startswith("mean of the") and "papers'" in name]
-    if not each or f"the {len(runs.AVERAGED)} papers'" not in each[-1]:
+    if not each or f"the {len(plans.AVERAGED)} papers'" not in each[-1]:
         return ""
     return (
         "**The mean of four networks**, one from each paper (LKRNet; DNNRL's DNN; Liu et al.'s A; a small one of Kim et al.'s; "
@@ -269,7 +295,7 @@ def beside(plan: plans.Profile) -> str:
             )
         if not pooling.lacking(tested, *plans.LONG_ARMS):
             gain = claims.printed(group, "lkrnet", "vgg19")
-            e = claims.compare(group, tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
+            e = lkrnet_gain(group, tested)
             printed = (
                 f"{gain:+.2f} (text), {table2_gain():+.1f} (Table 2)" if group == "lab" else f"{gain:+.2f}"
             )
@@ -289,7 +315,7 @@ def beside(plan: plans.Profile) -> str:
             )
 
     held = plans.shown(plan, plans.liu_runs)
-    both = liu_tested(held).get("liu-ensemble")
+    both = arms_of(plans.liu_runs, held).get("liu-ensemble")
     value = published_accuracies("Liu2019", "Table 1", "PrivateTest")["Improved model"]
     row(
         "Liu et al., A + B, FER2013",
@@ -298,7 +324,7 @@ def beside(plan: plans.Profile) -> str:
         how(both, "TenCrop, ") + ", B from random weights" * random_b(both) if both else "",
     )
 
-    held = plans.shown(plan, plans.kim_runs)
+    held = kim_shown(plan)
     found = claims.proposed(archive(held.name), *kim_tables.PROTOCOLS)
     value = max(published_accuracies("Kim2022", "Table 2", "random").values())
     for protocol in ("random", "subject"):
@@ -474,9 +500,7 @@ def last_epochs(groups: list[dict[str, Tested]]) -> str:
     for tested in groups:
         if not pooling.lacking(tested, *plans.LONG_ARMS):
             for view, said in (("centre", middle), ("last_epoch", each)):
-                ends = [(a, view) for a in ("lkrnet", "vgg19")]
-                gain = claims.printed("wild", "lkrnet", "vgg19")
-                ours = signed(str(claims.compare("wild", tested, *ends, gain, True).ours))
+                ours = signed(str(lkrnet_gain("wild", tested, view).ours))
                 said.append(f"{ours} ({tested['lkrnet'].epochs} epochs)")
     if not each:
         return ""
@@ -508,7 +532,8 @@ ARM_HEAD = [
 
 def arm_rows(plan: plans.Profile, group: dict[str, Tested], suffix: str) -> list[list[str]]:
     """A row of `ARM_HEAD` for each arm of the plan that was run."""
-    gains, rows = tables.differences(group, "FER2013"), []
+    pairs = tuple((a, "vgg19") for a in plans.FACTORIAL[1:])
+    gains, rows = tables.differences(group, "FER2013", pairs=pairs), []
     for arm in [a for a in plan.arms if a in group]:
         name = f"{TITLES[arm]} − {TITLES['vgg19']}"
         gain = ["", ""]
@@ -585,7 +610,7 @@ def literal_said(tested: dict[str, Tested]) -> str:
         f"By the printed recipe {listed(learnt)} of the training images right. How often its rate falls is not printed: "
         "here every epoch."
     )
-    for trial in map(runs.read, (runs.results_folder("trials") / "decay-5").glob("**/run.json")):
+    for trial in map(runs.read, sorted((runs.results_folder("trials") / "decay-5").glob("**/run.json"))):
         if trial.recipe.arm in tested and trial.info["fold"] in tested[trial.recipe.arm].folds:
             said += (
                 f" Falling every {trial.recipe.decay_every} epochs instead, {TITLES[trial.recipe.arm]} has "
@@ -657,19 +682,10 @@ def n_said(tested: dict[str, Tested]) -> str:
     )
 
 
-def liu_tested(plan: plans.Profile) -> dict[str, Tested]:
-    """Liu et al.'s networks, and A + B as "liu-ensemble"."""
-    found = runs.find_all(plans.liu_runs(plan), plan.name)
-    tested = pooling.by_arm(found)
-    if both := pooling.fused(pooling.by_arm(found, "valid"), tested, "liu-a", "liu-b"):
-        tested["liu-ensemble"] = both[1]
-    return tested
-
-
 def liu_block(plan: plans.Profile) -> str:
     """Liu et al.'s Table 1: the VGGs, A, B, and A + B, which alone is printed."""
     plan = plans.shown(plan, plans.liu_runs)
-    tested, printed = liu_tested(plan), published_accuracies("Liu2019", "Table 1", "PrivateTest")
+    tested, printed = arms_of(plans.liu_runs, plan), published_accuracies("Liu2019", "Table 1", "PrivateTest")
     rows = []
     for method, arm in [*ACCURACIES["Liu2019"].items(), ("Improved model", "liu-ensemble")]:
         paper = f"{printed[method]:.2f}" if method in printed else "–"
@@ -683,8 +699,8 @@ def liu_block(plan: plans.Profile) -> str:
 
 def kim_block(plan: plans.Profile) -> str:
     """Kim et al.'s Table 2 under each protocol, and what no training reaches."""
-    plan = plans.shown(plan, plans.kim_runs)
-    null, rows = untrained.nearest_pixels(plan.name, plan.lab, plan.siblings.kim_folds), []
+    plan = kim_shown(plan)
+    null, rows = archive(plan.name).null, []
     recipes = ((plans.kim_runs(plan), ""), (plans.kim_printed_runs(plan), tables.PRINTED))
     for protocol, title in kim_tables.PROTOCOLS.items():
         if null is not None:
@@ -796,7 +812,8 @@ def main() -> int:
         if new != old:
             stale.append(path.name)
             if not options.check:
-                path.write_text(new, "utf-8")
+                with whole(path) as file:
+                    file.write(new.encode())
     if options.check and stale:
         print(f"{', '.join(stale)}: out of date; run: python tools/update_readme.py", file=sys.stderr)
     return int(options.check and bool(stale))

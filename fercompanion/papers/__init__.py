@@ -108,6 +108,11 @@ def published(paper: str | None = None, item: str | None = None) -> list[dict[st
         ]
 
 
+def test_frames() -> int:
+    """How many frames of CK+ Kim et al. test on."""
+    return next(int(r["value"]) for r in published("Kim2022") if r["class"] == "test frames")
+
+
 def published_recalls(item: str, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Per-class recalls in per cent of LKRNet's "Table 2" (CK+) or "Table 3" (FER2013), nan for a dash.
 
