@@ -86,6 +86,7 @@ def save(
     folder = ROOT / ("build/figures" if licensed else "figures") / own
     if figure is not None:
         if note:
+            note = note.replace(" %", "\N{NO-BREAK SPACE}%")
             text = "\n".join(fill(line, 110, break_on_hyphens=False) for line in note.split("\n"))
             # Below the axes: savefig's tight box takes it in.
             figure.text(0.5, -0.02, text, ha="center", va="top", fontsize=7, color="0.35")
@@ -247,7 +248,7 @@ def curves(
         ax.plot([1.005, 1.04], [value, value], lw=2, color=arm_style(arm)["color"], **where)
     if shown:
         ax.plot([], [], "_", ms=9, mew=2, color="black", label=whose)
-    ax.set(ylabel=ylabel, xticks=[t for t in ax.get_xticks() if 0 <= t <= length])
+    ax.set(ylabel=ylabel, xticks=[t for t in ax.get_xticks() if 0 < t <= length])
     figure.legend(loc="outside right center")
     return figure
 
