@@ -1,6 +1,6 @@
 """Put a finished run's network into the package, with a model card computed from its predictions.
 
-    python tools/ship_model.py results/paper-cpu/fer2013/small-kim-softmax/official/seed0
+    python tools/ship_model.py results/paper-cpu/fer2013/long-dnn/official/seed0
     python tools/ship_model.py --check          the card still says what the predictions say
 
 The network that `predict` and notebook 00 use by default lies in fercompanion/trained/: weights in half precision
@@ -21,6 +21,7 @@ from safetensors.torch import save
 from fercompanion import evaluate
 from fercompanion.papers import TITLES
 from fercompanion.photo import SHIPPED, load_run
+from fercompanion.plans import AVERAGED
 from fercompanion.runs import ROOT, Result
 from fercompanion.whole import whole
 
@@ -78,6 +79,7 @@ def card(result: Result, weights: bytes) -> str:
     def estimate(hits: np.ndarray) -> str:
         return str(evaluate.accuracy(hits))
 
+    papers = {arm: f" ({paper})" for paper, arm in AVERAGED.items()}
     rows = []
     for k, (name, recall) in enumerate(zip(names, evaluate.recalls(labels, ten, len(names)), strict=True)):
         own = ten[labels == k]
@@ -85,7 +87,7 @@ def card(result: Result, weights: bytes) -> str:
         other = f"{names[wrong.argmax()]} ({100 * wrong.max() / len(own):.0f} %)" if wrong.any() else "–"
         rows.append(f"| {name} | {len(own):,} | {recall} | {other} |")
     return CARD.format(
-        what=TITLES[result.recipe.arm],
+        what=TITLES[result.recipe.arm] + papers.get(result.recipe.arm, ""),
         **{k: info["recipe"][k] for k in ("width", "optimizer")},
         **{
             k: info[k]
