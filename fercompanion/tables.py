@@ -35,17 +35,23 @@ def together(plan: plans.Profile) -> pd.DataFrame:
 
     Averaged are one network a paper, the same where it was trained longer, LKRNet's arms, those trained longer, and all
     of them: these sets stand here, whatever comes out.  LKRNet's arms are those of the first profile that has any, the
-    other papers' one by one.  No rows where nothing was run.
+    other papers' one by one.  Single networks are means over their seeds; of averaged ones it is the first seed's, whose
+    logits are kept (`plans.keeps_logits`).  No rows where nothing was run.
     """
 
-    def held(part) -> dict[str, Tested]:
-        ours = part in (plans.wild_runs, plans.long_runs, plans.strong_runs)
-        profiles = [plans.shown(plan, part)] if ours else reversed(plans.held(plan))
-        return {arm: t for p in profiles for arm, t in pooling.by_arm(find_all(part(p), p.name)).items()}
+    def held(part, most: float = np.inf) -> dict[str, Tested]:
+        """Arms of a part of the plan, of seeds up to the highest."""
+        ours, found = part in (plans.wild_runs, plans.long_runs, plans.strong_runs), {}
+        for p in [plans.shown(plan, part)] if ours else reversed(plans.held(plan)):
+            found |= pooling.by_arm(
+                {run: r for run, r in find_all(part(p), p.name).items() if run.seed <= most}
+            )
+        return found
 
-    tested = {}
+    tested, first = {}, {}
     for part in (plans.wild_runs, plans.dnnrl_runs, plans.liu_runs, plans.small_runs):
         tested |= held(part)
+        first |= held(part, 0)
     one_each = {p: a for p, a in AVERAGED.items() if a in tested}
     titles = {a: f"{p}: {TITLES[a]}" if TITLES[a] != p else p for p, a in one_each.items()}
     rows, longer = {titles[a]: tested[a] for a in one_each.values()}, []
@@ -54,9 +60,11 @@ def together(plan: plans.Profile) -> pd.DataFrame:
         (plans.long_sibling_runs, "longer"),
         (plans.strong_runs, "longer, by stronger transforms"),
     ):
+        alone = held(part, 0)
         for arm, t in held(part).items():
             longer.append(f"{arm}, {how}")
             tested[longer[-1]] = rows[f"{titles.get(arm, TITLES[arm])}, trained {how}"] = t
+            first |= {longer[-1]: alone[arm]} if arm in alone else {}
     longest = [f"{a}, longer" if f"{a}, longer" in tested else a for a in one_each.values()]
     own, small = [a for a in plan.arms if a in tested], AVERAGED["Kim et al."]
     papers, arms = f"mean of the {len(one_each)} papers' networks", f"mean of LKRNet's {len(own)} arms"
@@ -66,8 +74,8 @@ def together(plan: plans.Profile) -> pd.DataFrame:
         sets[f"mean of the {len(longer)} trained longer"] = longer
         sets[f"{arms}, Kim et al.'s and the longer ones"] = [*own, small, *longer]
     for name, some in sets.items():
-        if len(some) > 1 and not pooling.lacking(tested, *some):
-            rows[name] = pooling.averaged(tested, some)
+        if len(some) > 1 and not pooling.lacking(first, *some):
+            rows[name] = pooling.averaged(first, some)
     table = []
     for name, t in rows.items():
         row = {"network": name, "PrivateTest, %": pooling.mean_accuracy(t.hits()), "n": f"{len(t.labels):,}"}
