@@ -23,11 +23,11 @@ from .models import build_model
 from .papers import (
     ACCURACIES,
     TITLES,
+    frames_tested,
     published,
     published_accuracies,
     published_gains,
     published_recalls,
-    test_frames,
 )
 from .pooling import FEWEST, Tested
 from .runs import Result, Run, find_all
@@ -311,7 +311,7 @@ def kim_arms(archive: Archive, protocol: str, *arms: str, sound: bool = False) -
 def under_an_image(archive: Archive) -> Judgement:
     """K2: triplet loss against softmax; printed is less than one test frame."""
     j = difference(archive, "kim", ["kim > kim-softmax"])
-    n = test_frames()
+    n = frames_tested()
     k = printed("kim", "kim", "kim-softmax") * n / 100
     fewest = next(
         m for m in range(1, n) if evaluate.mcnemar(np.ones(m, bool), np.zeros(m, bool)).p < 1 - CONFIDENCE
@@ -670,7 +670,8 @@ def random_level(archive: Archive) -> Judgement:
     mean = evaluate.corrected_t(values, n["train"], n["test"]).difference
     mean = replace(mean, high=min(mean.high, 100.0))
     told["test"] = "mean over splits, corrected resampled t, within 1 point"
-    if len(values) >= FEWEST and np.ptp(values) < 1e-9:  # no scatter to go by
+    alike = len(values) >= FEWEST and np.ptp(values) < 1e-9
+    if alike:  # no scatter to go by
         worth = int(n["test"] / (1 / len(values) + n["test"] / n["train"]))
         exact = evaluate.exact_accuracy(round(worth * values[0] / 100), worth)
         mean = replace(exact, value=float(values[0]))
@@ -678,8 +679,8 @@ def random_level(archive: Archive) -> Judgement:
             f"all splits alike; Clopper and Pearson's for the {worth} frames that overlapping splits are worth"
         )
     j = level(t, values, mean, claimed - 1, min(claimed + 1, 100.0), "centre", **told)
-    if told["test"].startswith("all splits alike"):
-        j = replace(j, p=NONE)  # which would ask for a scatter
+    if alike:  # `level`'s p asks for a scatter too
+        j = replace(j, p=NONE)
     return replace(j, why=f"{j.why}. {note}" if note else j.why)
 
 

@@ -7,7 +7,7 @@ from itertools import product
 import pandas as pd
 
 from . import evaluate, plans, pooling, protocols
-from .papers import ACCURACIES, TITLES, published, test_frames
+from .papers import ACCURACIES, TITLES, frames_tested, published
 from .pooling import Tested
 from .runs import Result, Run
 from .siblings import sibling_arm
@@ -177,7 +177,7 @@ def _two_by_two(title: str, tested: dict[str, Tested]) -> list[dict]:
 
 def arithmetic() -> pd.DataFrame:
     """Kim et al.'s own accuracies and differences as numbers of their test images."""
-    n = test_frames()
+    n = frames_tested()
     value = {
         r["method"]: float(r["value"])
         for r in published("Kim2022")

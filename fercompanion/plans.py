@@ -517,8 +517,8 @@ def drawn(run: Run) -> bool:
 def keeps_logits(run: Run, logits: str) -> bool:
     """Whether an ensemble asks for logits; elsewhere the classes tell all that is asked, in a fourteenth of the room.
 
-    The four papers' networks, of each the first seed, are averaged over TenCrop in the wild; Liu et al.'s pair chooses its weight on PublicTest,
-    too.
+    The four papers' networks, of each the first seed, are averaged over TenCrop in the wild; Liu et al.'s pair chooses its
+    weight on PublicTest, too.
     """
     if run.protocol != "official" or "last_epoch" in logits:
         return False

@@ -39,19 +39,20 @@ def together(plan: plans.Profile) -> pd.DataFrame:
     logits are kept (`plans.keeps_logits`).  No rows where nothing was run.
     """
 
-    def held(part, most: float = np.inf) -> dict[str, Tested]:
-        """Arms of a part of the plan, of seeds up to the highest."""
-        ours, found = part in (plans.wild_runs, plans.long_runs, plans.strong_runs), {}
+    def held(part) -> tuple[dict[str, Tested], dict[str, Tested]]:
+        """Arms of a part of the plan, of all seeds and of the first alone."""
+        ours, every, alone = part in (plans.wild_runs, plans.long_runs, plans.strong_runs), {}, {}
         for p in [plans.shown(plan, part)] if ours else reversed(plans.held(plan)):
-            found |= pooling.by_arm(
-                {run: r for run, r in find_all(part(p), p.name).items() if run.seed <= most}
-            )
-        return found
+            found = find_all(part(p), p.name)
+            every |= pooling.by_arm(found)
+            alone |= pooling.by_arm({run: r for run, r in found.items() if run.seed == 0})
+        return every, alone
 
     tested, first = {}, {}
     for part in (plans.wild_runs, plans.dnnrl_runs, plans.liu_runs, plans.small_runs):
-        tested |= held(part)
-        first |= held(part, 0)
+        every, alone = held(part)
+        tested |= every
+        first |= alone
     one_each = {p: a for p, a in AVERAGED.items() if a in tested}
     titles = {a: f"{p}: {TITLES[a]}" if TITLES[a] != p else p for p, a in one_each.items()}
     rows, longer = {titles[a]: tested[a] for a in one_each.values()}, []
@@ -60,8 +61,8 @@ def together(plan: plans.Profile) -> pd.DataFrame:
         (plans.long_sibling_runs, "longer"),
         (plans.strong_runs, "longer, by stronger transforms"),
     ):
-        alone = held(part, 0)
-        for arm, t in held(part).items():
+        every, alone = held(part)
+        for arm, t in every.items():
             longer.append(f"{arm}, {how}")
             tested[longer[-1]] = rows[f"{titles.get(arm, TITLES[arm])}, trained {how}"] = t
             first |= {longer[-1]: alone[arm]} if arm in alone else {}

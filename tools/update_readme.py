@@ -160,10 +160,8 @@ def lab_said(plan: plans.Profile) -> str:
     gain, t = claims.printed("lab", "lkrnet", "vgg19"), tested["lkrnet"]
     e = lkrnet_gain("lab", tested)
     outside = [f"{g:+.1f}" for g in (gain, table2_gain()) if not e.ours.low <= g <= e.ours.high]
-    inside = [f"{g:+.2f}" for g in (gain,) if f"{g:+.1f}" not in outside]
-    excludes = (
-        f", which excludes {listed(outside)}{f' but not {inside[0]}' if inside else ''}" if outside else ""
-    )
+    but = f" but not {gain:+.2f}" * (e.ours.low <= gain <= e.ours.high)
+    excludes = f", which excludes {listed(outside)}{but}" if outside else ""
     return (
         f" On CK+ it prints {gain:+.2f} (its Table 2 gives {table2_gain():+.1f}) and no protocol; on new people we get "
         f"{short(e.ours)} ({pooling.folds_run(t)} folds, {len(t.labels)} frames){excludes}."
@@ -228,8 +226,8 @@ def kim_point(plan: plans.Profile) -> str:
         short(pooling.estimate_of(found[p].hits("centre"), found[p].subject), "")
         for p in ("random", "subject")
     )
-    own = found["random"].results[0].recipe == siblings.sibling_arm("kim", "kim")
-    recipe = "The printed recipe" if own else "Its network, by a recipe of ours,"
+    as_printed = found["random"].results[0].recipe == siblings.sibling_arm("kim", "kim")
+    recipe = "The printed recipe" if as_printed else "Its network, by a recipe of ours,"
     printed = published_accuracies("Kim2022", "Table 2", "random")
     pixels = null.groupby("protocol")["accuracy"].mean()
     occluded, robust = "", next(j for j in judged() if j.claim.id == "K4")

@@ -108,7 +108,7 @@ def published(paper: str | None = None, item: str | None = None) -> list[dict[st
         ]
 
 
-def test_frames() -> int:
+def frames_tested() -> int:
     """How many frames of CK+ Kim et al. test on."""
     return next(int(r["value"]) for r in published("Kim2022") if r["class"] == "test frames")
 
