@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -202,6 +203,11 @@ def mcnemar(hits: np.ndarray, other: np.ndarray) -> McNemar:
     first, second = int(np.sum(hits & ~other)), int(np.sum(other & ~hits))
     p = binomtest(first, first + second).pvalue if first + second else 1.0
     return McNemar(first, second, float(p))
+
+
+def fewest_alone() -> int:
+    """How many images one network must get right alone, and the other none, to be told apart by `mcnemar`."""
+    return next(k for k in count(1) if mcnemar(np.ones(k, bool), np.zeros(k, bool)).p < 1 - CONFIDENCE)
 
 
 def resolvable(n: int, discordant: float) -> float:

@@ -89,6 +89,7 @@ def test_mcnemar_counts_discordant_images():
     m = evaluate.mcnemar(first, second)
     assert (m.only_first, m.only_second) == (5, 1)
     assert m.p == pytest.approx(2 * (1 + 6) / 2**6)
+    assert evaluate.fewest_alone() == 6  # 2 / 2**5 is more than 5 %, 2 / 2**6 less
 
 
 def test_distances_against_all_pairs():

@@ -233,11 +233,12 @@ def kim_point(plan: plans.Profile) -> str:
     occluded, robust = "", next(j for j in judged() if j.claim.id == "K4")
     if robust.verdict == verdicts.HOLDS:
         more, covered, seen = (short(e.ours, "") for e in robust.effects)
-        folds = re.search(r"[0-9]+ (?:fold|split)s?", robust.protocol)[0]
+        protocol, every, kept = claims.occlusion_arms(archive(robust.profile or plan.name))
+        folds = verdicts.count(len(kept["kim"].folds), "split" if protocol == "random" else "fold")
         occluded = (
             f" Training on occluded faces adds {covered} points on test faces occluded in the same way"
-            f"{', of new people,' * ('new people' in robust.protocol)} and {seen} on clean ones: {more} more "
-            f"({folds}, {left_out(robust)})."
+            f"{', of new people,' * (protocol == 'subject')} and {seen} on clean ones: {more} more "
+            f"({folds}, {left_out(every, kept)})."
         )
     weakest, other = min(printed.values()), claims.kim_arms(archive(plan.name), "random", "kim-resnet18")
     resnet18 = ""
@@ -251,10 +252,10 @@ def kim_point(plan: plans.Profile) -> str:
     )
 
 
-def left_out(robust: verdicts.Judgement) -> str:
+def left_out(every: dict[str, Tested], kept: dict[str, Tested]) -> str:
     """How many folds K4 is judged without."""
-    lost = re.search(r"without ([0-9]+) (?:fold|split)", robust.why)
-    return f"without {lost[1]} on which a network lost what it had learnt" if lost else "all that were run"
+    lost = len(every["kim"].folds) - len(kept["kim"].folds)
+    return f"without {lost} on which a network lost what it had learnt" if lost else "all that were run"
 
 
 def together_point(plan: plans.Profile) -> str:
