@@ -261,7 +261,7 @@ PROFILES = {
                 "evening. Not converged.",
                 "lab": "CK+ with quarter-width networks, 30 epochs and 5 folds: what a CPU affords.",
                 "dnnrl": "FER2013 with half-width networks on faces of 48 instead of 96 pixels (AlexNet: quarter-width, "
-                "96 pixels), 10 epochs, one seed (with softmax five): what a CPU affords. Not converged.",
+                "96 pixels), 10 epochs, one seed (T-DNN and DNNRL with softmax: five): what a CPU affords. Not converged.",
                 "liu": "FER2013 with quarter-width networks and 6 epochs (model B: 3, from random weights, small SRGAN): "
                 "what a CPU affords. Far from converged.",
                 "kim": "CK+ with quarter-width networks and 30 epochs (printed recipe: full width, 100 epochs), on the "

@@ -176,7 +176,10 @@ def dnnrl_point(plan: plans.Profile) -> str:
     if len(floors) < 2 or pooling.lacking(tested, "dnnrl-joint", "tdnn-joint", "dnnrl"):
         return ""
     gain = claims.printed("dnnrl", "dnnrl", "tdnn")
-    e = claims.compare("dnnrl", tested, ("dnnrl-joint", "knn"), ("tdnn-joint", "knn"), gain, True)
+    neighbours, e = (
+        claims.compare("dnnrl", tested, ("dnnrl-joint", view), ("tdnn-joint", view), gain, True)
+        for view in ("knn", "")
+    )
     alone = 100 * tested["dnnrl"].hits("centre").mean()
     grey, start = (100 * hits.mean() for hits, _, _ in floors.values())
     recipe = tested["dnnrl"].results[0].recipe
@@ -184,11 +187,12 @@ def dnnrl_point(plan: plans.Profile) -> str:
     return (
         f"**DNNRL** prints {gain:+.2f} points over the usual triplet loss. By the paper's own gradients (Eqs. 2-4) its loss "
         "learns nothing from a triplet that is in the wrong order, the negative nearer than the positive. (Its margin is there "
-        '"to prevent learning very difficult samples"; with the printed 0 each such triplet counts as one.) Trained by it alone '
+        '"to prevent learning very difficult samples"; with the printed 0 each such triplet counts as very difficult.) Trained by it alone '
         f"({plans.WIDTHS[recipe.width]}, {recipe.size} pixels, {recipe.epochs} epochs, {verdicts.count(len(tested['dnnrl'].seeds), 'seed')}: "
         "far from the printed schedule), a network's nearest neighbours are "
         f"right on {alone:.1f} % of the test faces, {side} neighbours among raw pixels ({grey:.1f} %) or among the same network's features before training ({start:.1f} %). Added to cross-entropy in "
-        f"such short runs, DNNRL's loss minus the triplet loss is {short(e.ours)} points ({verdicts.count(e.runs, 'seed')})."
+        f"such short runs, DNNRL's loss minus the triplet loss is {short(neighbours.ours)} points by k-NN and {short(e.ours)} by the networks' "
+        f"own softmax ({verdicts.count(e.runs, 'seed')})."
     )
 
 
@@ -310,7 +314,7 @@ def beside(plan: plans.Profile) -> str:
                 f"{TITLES[arm]}{' (usual triplet loss)' * (arm == 'tdnn')}, FER2013",
                 f"{value:.2f}",
                 t and pooling.estimate_of(t.hits("centre")),
-                how(t, "k-NN, centre crop, ") if t else "",
+                how(t, f"k-NN, centre crop, {t.results[0].recipe.size} pixels, ") if t else "",
             )
 
     held = plans.shown(plan, plans.liu_runs)
@@ -352,8 +356,8 @@ def trust(plan: plans.Profile) -> str:
     return (
         f"How far to trust this: LKRNet and its baselines were trained on FER2013 at full width, in {n} runs.{few * (most < pooling.FEWEST)} "
         f"The best has {best:.1f} %, where [a public VGG19](results/TABLES.md#lkrnets-printed-numbers) reports 73.1 with its epoch "
-        "chosen on the test set, and one of its users about 72.6 with PublicTest. The other three papers' runs on FER2013 are short and narrow: their "
-        "accuracies cannot be compared with the printed ones."
+        "chosen on the test set, and one of its users about 72.6 with PublicTest. The other three papers' runs on FER2013 are short and narrow (three "
+        "networks, by settings of ours, [longer](results/README.md#the-mean-of-all-papers)): their accuracies cannot be compared with the printed ones."
     )
 
 
@@ -728,6 +732,8 @@ def kim_block(plan: plans.Profile) -> str:
     ]
     below = [
         plan.notes["kim"],
+        "Some runs computed the transformer's sampling grid in bfloat16, up to a fifth of a pixel off ([which, and what it "
+        "changes](README.md#what-lies-here-and-what-wrote-it)).",
         "The networks see the whole face; beside it stands the mean with its mirror image, on which they were not trained.",
         "The interval of claim K1 is another one: it asks how other splits of the same people would come out.",
     ]
