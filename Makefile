@@ -19,8 +19,9 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 RUN = $(BIN)/python tools/run_notebooks.py --workers $(AT_A_TIME)
 
 # Notebooks run in notebooks/, so relative paths are completed here.
-DATA ?= $(FERCOMPANION_DATA)
+ifeq ($(origin DATA),command line)
 FERCOMPANION_DATA := $(DATA)
+endif
 complete = $(if $(filter /% ~%,$($1)),$($1),$(CURDIR)/$($1))
 $(foreach folder,FERCOMPANION_DATA FERCOMPANION_RESULTS FERCOMPANION_CACHE,\
   $(if $($(folder)),$(eval export $(folder) := $(call complete,$(folder)))))

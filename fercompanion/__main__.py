@@ -27,6 +27,7 @@ environment:
   FERCOMPANION_RESULTS  where runs are kept (default: results/ in the repository)
   FERCOMPANION_CACHE    where landmarks and the like are kept
   RETRAIN=1             train anew, into a folder of its own
+  FERCOMPANION_NO_TRAINING=1  read what is archived, train nothing
   FERCOMPANION_DEBUG=1  whole tracebacks instead of one line
 """
 
@@ -120,7 +121,8 @@ def parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         metavar="N",
-        help="train N runs at a time (default: one a core on a CPU, one on a GPU; a large GPU is busier with 2 to 4)",
+        help="train N runs at a time (default: one a core on a CPU, of at most four, and one on each GPU; a large GPU is busier with 2 "
+        "to 4)",
     )
     sub.add_argument(
         "--pack",
@@ -151,6 +153,8 @@ RECIPES = {
 SIBLING_PLANS = {p.siblings.base: p.siblings for p in plans.PROFILES.values()}
 # As printed, which the profile of that name is not.
 SIBLING_PLANS["paper"] = replace(SIBLING_PLANS["paper"], papers={})
+LAB = ("demo-ck", "ckplus")
+"""Data sets with people and sequences instead of official splits."""
 LACKING = 3
 """Exit status of a sweep after which runs are still missing; 1 is an error that comes before any training."""
 
@@ -177,12 +181,12 @@ def landmarks(options) -> int:
 def train(options) -> int:
     recipe = chosen_recipe(options)
     if options.show:
-        own = PAPER_CK if options.recipe == PAPER_CK.name else PAPER
+        own = PAPER_CK if options.recipe == PAPER_CK.name or options.data in LAB else PAPER
         printed, where = siblings.PRINTED.get(recipe.paper, own), siblings.SOURCES.get(recipe.paper)
-        for field, value, source in sources(recipe, printed, where):
+        for field, value, source in sources(recipe, printed, where, all_arms()[options.arm]):
             print(f"{field:16} {value!s:12} {source}")
         return 0
-    protocol = options.protocol or ("subject" if options.data in ("demo-ck", "ckplus") else "official")
+    protocol = options.protocol or ("subject" if options.data in LAB else "official")
     if options.folds < 1:
         raise DataError(f"--folds {options.folds}: expected 1 or more")
     if not 1 <= options.fold <= options.folds:
@@ -243,7 +247,7 @@ def chosen_recipe(options):
     if fixed:
         raise DataError(f"--set {fixed[0]}: the arm {options.arm} fixes this field; choose another arm")
     # An arm's name begins after the first "-" of its recipe's.
-    named = re.sub(r"[-/\\]|\.\.", "_", options.name or "_".join([options.recipe, *options.set]))
+    named = re.sub(r"[^\w.=+]|\.\.", "_", options.name or "_".join([options.recipe, *options.set]))
     if options.arm in ARMS:
         recipe = arm(RECIPES[options.recipe], options.arm)
     elif options.recipe in SIBLING_PLANS:

@@ -6,6 +6,7 @@ Each function takes the archive of runs as all judges of `claims` do, and does n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -54,12 +55,8 @@ def exponential_slopes(distances: Sequence[float], alpha: float = 0.2, gamma: fl
         near = torch.full_like(d, 5).sqrt().view(-1, 1, 1)
         far = (5 + d).sqrt().view(-1, 1, 1)
         pair = (far, near) if turned else (near, far)
-        losses = torch.stack(
-            [
-                exponential_triplet_loss(torch.zeros(1, 1), p, n, alpha, gamma, clamp)
-                for p, n in zip(*pair, strict=True)
-            ]
-        )
+        loss = partial(exponential_triplet_loss, torch.zeros(1, 1), alpha=alpha, gamma=gamma, clamp=clamp)
+        losses = torch.vmap(loss)(*pair)
         columns[name, "loss"] = losses.tolist()
         columns[name, "slope"] = torch.autograd.grad(losses.sum(), d)[0].tolist()
     return pd.DataFrame(columns, index=pd.Index(distances, name="D"))

@@ -19,6 +19,7 @@ from .arithmetic import champion, disgust, hard_triplets, parameters, same_loss
 from .data import FER_CLASSES, JOINED
 from .doctor import EXPECTED_COUNTS
 from .evaluate import Estimate
+from .layouts import SYNONYMS
 from .models import build_model
 from .papers import (
     ACCURACIES,
@@ -639,13 +640,13 @@ def spoken_recalls(archive: Archive) -> Judgement:
     told = {"published": ", ".join(f"{words} {r['value']}" for words, r in zip(said, rows, strict=True))}
     if "liu-ensemble" not in archive.liu:
         return not_run(archive, ["liu-ensemble"], **told)
-    names, signs, ours = {"happy": "happiness", "sad": "sadness"}, {}, []
+    signs, ours = {}, []
     for split, tested in (("PublicTest", archive.liu_valid), ("PrivateTest", archive.liu)):
         t = tested["liu-ensemble"]
         classes, each = t.results[0].info["classes"], []
         for r in rows:
             true, _, other = r["class"].partition("->")  # of a recall there is no other
-            true, taken = (classes.index(names.get(c, c)) for c in (true, other or true))
+            true, taken = (classes.index(SYNONYMS.get(c, c)) for c in (true, other or true))
             each.append(pooling.estimate_of(t.predicted()[:, t.labels == true] == taken))
         claimed = [float(r["value"]) for r in rows]
         signs[split] = [within(e, x - 5, x + 5) for e, x in zip(each, claimed, strict=True)]

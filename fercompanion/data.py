@@ -100,8 +100,14 @@ class Faces:
     truth: np.ndarray | None = None
 
     def __post_init__(self):
-        if self.images.dtype != np.uint8 or self.images.ndim != 3:
-            raise ValueError(f"images must be uint8 (N, H, W), not {self.images.dtype} {self.images.shape}")
+        shape = self.images.shape
+        if self.images.dtype != np.uint8 or self.images.ndim != 3 or shape[1] != shape[2]:
+            raise ValueError(f"images must be uint8 (N, S, S), not {self.images.dtype} {shape}")
+        for name in ("labels", "split", "subject", "sequence", "source"):
+            if not isinstance(getattr(self, name), np.ndarray):
+                raise ValueError(f"{name} must be an array, not a {type(getattr(self, name)).__name__}")
+        if self.labels.dtype != np.int64:
+            raise ValueError(f"labels must be int64, not {self.labels.dtype}")
         for name, value in self._columns():
             if len(value) != len(self):
                 raise ValueError(f"{name} has {len(value)} entries for {len(self)} images")

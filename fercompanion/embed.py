@@ -50,9 +50,10 @@ def triplet_distances(result: Result) -> np.ndarray | None:
     """
 
     def drawn(x: np.ndarray) -> np.ndarray:
-        torch.manual_seed(SEED)
         labels = torch.as_tensor(result.predictions["test_labels"]).long()
-        *triplets, real = draw_triplets(torch.arange(len(x)), labels, None, "batch")[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            *triplets, real = draw_triplets(torch.arange(len(x)), labels, None, "batch")[1]
         a, p, n = (t[real] for t in triplets)
         return ((x[a] - x[n]) ** 2).sum(1) - ((x[a] - x[p]) ** 2).sum(1)
 

@@ -85,8 +85,6 @@ def grad_cam(
         raise DataError(
             f"{recipe.model}: heat maps are of LKRNet's networks, whose blocks lie on the face as it is"
         )
-    if landmarks is None and recipe.mask != "none":
-        raise DataError(f"mask={recipe.mask!r}: heat maps of this network need the faces' landmarks")
     training = faces.where("Training")
     if recipe.mask == "mean" and not len(training):
         raise DataError(

@@ -310,8 +310,9 @@ def _detect_batch(images: np.ndarray, mtcnn, scale: int, pad: int) -> list:
 
 
 def of_the_device(error: Exception) -> bool:
-    """Whether an error tells of a GPU, its memory or its libraries, and nothing of faces."""
-    return any(word in str(error).lower() for word in ("cuda", "cudnn", "cublas", "hip ", "out of memory"))
+    """Whether an error tells of a GPU, its libraries, or a lack of memory, and nothing of faces."""
+    words = ("cuda", "cudnn", "cublas", "hip error", "out of memory", "allocat")
+    return any(word in str(error).lower() for word in words)
 
 
 def _to_pixels(xy, scale: int, pad: int) -> np.ndarray:

@@ -204,6 +204,13 @@ def read_ckplus(root: Path, classes: tuple[str, ...]) -> dict | None:
     for folder in folders:
         if _ck_images(folder):
             return read_ck_original(folder, classes)
+    for folder in folders:
+        if path := _file(folder, "ckextended.csv"):
+            raise _error(
+                path,
+                "this table does not tell people apart, so that they could not be kept apart in training and test",
+                "use the class folders CK+48",
+            )
     return None
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
+from scipy.special import softmax
+from torch import nn
 
-from .augment import ten_views
 from .data import DataError
 from .explain import trained_model
 from .landmarks import find_in_photo
+from .predict import predict, this_machine, to_stack
 from .recipes import Recipe
 from .regions import key_region_mask
 from .runs import Result, read
@@ -68,7 +69,7 @@ def load_run(folder: str | Path) -> Result:
     return read(path)
 
 
-def reader(folder: str | Path) -> tuple[Recipe, list[str], torch.nn.Module]:
+def reader(folder: str | Path) -> tuple[Recipe, list[str], nn.Module]:
     """Recipe, classes and network of a finished run that can be asked about a new photo.
 
     Raises
@@ -131,7 +132,7 @@ def read_expressions(path: str | Path, folder: str | Path = SHIPPED) -> list[Fac
     return read_faces(path, *reader(folder))
 
 
-def read_faces(path: str | Path, recipe: Recipe, classes: list[str], model: torch.nn.Module) -> list[Face]:
+def read_faces(path: str | Path, recipe: Recipe, classes: list[str], model: nn.Module) -> list[Face]:
     """`read_expressions` by what `reader` returned, so that many photos need not load it many times.
 
     Raises
@@ -145,15 +146,13 @@ def read_faces(path: str | Path, recipe: Recipe, classes: list[str], model: torc
     found = find_in_photo(np.asarray(reduced))
     if not found:
         raise DataError(f"{path}: MTCNN finds no face; try a larger or brighter picture")
-    faces = []
+    faces, machine = [], this_machine("cpu", bf16=False)
     for box, points in sorted(found, key=lambda f: -(f[0][2] - f[0][0]) * (f[0][3] - f[0][1])):
         image, corner, scale = cut_out(reduced, box)
         points, inner = ((x - corner) * scale - 0.5 for x in (points + 0.5, box.reshape(2, 2) + 0.5))
         mask = key_region_mask(points[None], inner.reshape(1, 4), 48, recipe.region_alpha)
-        stack = torch.cat([torch.tensor(image)[None, None] / 255.0, torch.as_tensor(mask)[:, None]], 1)
-        ten = ten_views(stack.float(), recipe).flatten(0, 1)
-        with torch.no_grad():
-            p = model(ten[:, :1], ten[:, 1:]).logits.mean(0).softmax(0).numpy()
+        logits, _ = predict(model, *to_stack(image[None], mask, "cpu"), machine, recipe, "tencrop")
+        p = softmax(logits[0])
         order = np.argsort(-p)
         faces.append(
             Face(
@@ -191,4 +190,4 @@ def cut_out(photo: Image.Image, box: np.ndarray) -> tuple[np.ndarray, np.ndarray
     square = photo.convert("L").transform(
         (192, 192), Image.Transform.EXTENT, (*corner, *(corner + side)), Image.Resampling.BICUBIC
     )
-    return np.asarray(square.resize((48, 48), Image.Resampling.BOX)), corner, 48 / side
+    return np.array(square.resize((48, 48), Image.Resampling.BOX)), corner, 48 / side

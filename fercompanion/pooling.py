@@ -284,21 +284,21 @@ def averaged(tested: dict[str, Tested], arms: Sequence[str]) -> Tested:
 def estimate_of(hits: np.ndarray, clusters: np.ndarray | None = None) -> evaluate.Estimate:
     """Accuracy in per cent with its interval, mean over the seeds of hits, bool (S, n).
 
-    Wilson's interval for one seed; a bootstrap over images and seeds for several, over clusters if given.  From fewer than
-    five clusters with an error, or with a hit, it has too little to draw: then Clopper and Pearson's for as many images as
+    Wilson's interval for one seed; a bootstrap over images, or clusters if given, and seeds for several.  From fewer than
+    five of them with an error, or with a hit, it has too little to draw: then Clopper and Pearson's for as many images as
     they are worth, and where all or none are right for as many as clusters.
     """
     if not hits.size:
         return evaluate.accuracy(hits.ravel())
-    if clusters is not None:
-        wrong, right = (len(np.unique(clusters[some])) for some in (~hits.all(0), hits.any(0)))
-        if min(wrong, right) < 5:
-            worth = evaluate.effective_images(hits, clusters)
-            return evaluate.exact_accuracy(worth * hits.mean(), worth)
-        return evaluate.clustered_accuracy(hits, clusters)
-    if len(hits) == 1:
-        return evaluate.accuracy(hits[0])
-    return evaluate.clustered_accuracy(hits)
+    if clusters is None:
+        if len(hits) == 1:
+            return evaluate.accuracy(hits[0])
+        clusters = np.arange(hits.shape[1])
+    wrong, right = (len(np.unique(clusters[some])) for some in (~hits.all(0), hits.any(0)))
+    if min(wrong, right) < 5:
+        worth = evaluate.effective_images(hits, clusters)
+        return evaluate.exact_accuracy(worth * hits.mean(), worth)
+    return evaluate.clustered_accuracy(hits, clusters)
 
 
 def mean_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from . import augment
-from .data import Faces
+from .data import DataError, Faces
 from .landmarks import Landmarks
 from .regions import key_region_mask
 
@@ -73,9 +73,13 @@ def make_masks(
     ------
     ValueError
         Another kind.
+    DataError
+        Masks without landmarks.
     """
     if kind == "none":
         return None
+    if landmarks is None:
+        raise DataError(f"mask={kind}: needs the faces' landmarks; landmarks.find_landmarks finds them")
     masks = _own_masks(landmarks, faces.images.shape[-1], alpha)
     if kind == "regions":
         return masks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from math import cos, inf, isfinite, pi
 
@@ -278,13 +279,17 @@ def arm(base: Recipe, name: str, **changes) -> Recipe:
 
 
 def sources(
-    recipe: Recipe, printed: Recipe | None = None, where: dict[str, str] | None = None
+    recipe: Recipe,
+    printed: Recipe | None = None,
+    where: dict[str, str] | None = None,
+    fixed: Collection[str] = (),
 ) -> list[tuple[str, object, str]]:
     """(field, value, where it comes from) of every field that matters; what differs from the printed recipe says so.
 
     Parameters
     ----------
     printed, where : a sibling's printed recipe and its sources by field; LKRNet's if omitted.
+    fixed : fields that make the arm what it is.
     """
     printed = printed or Recipe("paper")
     rows = []
@@ -294,5 +299,7 @@ def sources(
         if foreign and value == paper:
             continue  # a field of another paper
         source = f.metadata["source"] if where is None else where.get(f.name, "not in the paper")
-        rows.append((f.name, value, source if value == paper else f"ours instead of {paper} ({source})"))
+        follows = f.name == "triplets" and recipe.lam == 0  # see `arm`
+        whose = "this arm's" if f.name in fixed or (fixed and follows) else "ours"
+        rows.append((f.name, value, source if value == paper else f"{whose} instead of {paper} ({source})"))
     return rows

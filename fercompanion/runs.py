@@ -80,8 +80,14 @@ class Result:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe it was made with; fields that a later version added were at their defaults then."""
-        return Recipe(**{k: v for k, v in self.info["recipe"].items() if k in Recipe.__dataclass_fields__})
+        """The recipe it was made with; fields that a later version added were at their defaults then.
+
+        Raises
+        ------
+        TypeError
+            It has a field that this version does not know.
+        """
+        return Recipe(**self.info["recipe"])
 
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
@@ -210,7 +216,7 @@ def read(path: Path) -> Result:
         result = Result(info, path.parent)
         try:
             _ = result.recipe
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             said = f"made by another version of fercompanion ({error}); update, or move it away"
             raise DataError(f"{path}: {said}") from None
     except PermissionError as error:

@@ -7,8 +7,10 @@ import io
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache, partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +83,12 @@ def fit(
     FloatingPointError
         The loss is not finite.
     DataError
-        The checkpoint is damaged, or of another recipe, seed or copy of the data.
+        The checkpoint is damaged, or of another recipe, seed, fold, copy of the data or landmarks; or the recipe's mask
+        asks for landmarks, and there are none.
+
+    Notes
+    -----
+    Seeds torch's generators and sets ``cudnn.deterministic``, for the whole process.
     """
     machine = machine or this_machine()
     torch.backends.cudnn.deterministic = True
@@ -95,7 +102,14 @@ def fit(
     optimizer = make_optimizer(model, recipe)
     width = _look(model, image, mask, parts.train[:2], machine, recipe)[1].shape[1]
     criterion = TrainingLoss(recipe, len(faces.classes), width).to(machine.device)
-    made_for = {"recipe": asdict(recipe), "seed": seed, "data": faces.sha256}
+    made_for = {
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "data": faces.sha256,
+        "parts": _digest(*asdict(parts).values()),
+    }
+    if recipe.mask != "none":
+        made_for["landmarks"] = _digest(landmarks.points, landmarks.boxes)
     done = _resume(checkpoint, made_for, machine.device, model, optimizer, criterion)
     resumed = done is not None
     history, best, factor = (done[k] for k in ("history", "best", "factor")) if done else ([], None, 1.0)
@@ -115,6 +129,11 @@ def fit(
     for epoch in range(len(history), recipe.epochs):
         if recipe.patience and best and epoch - best["epoch"] >= recipe.patience:
             break
+        # Here and not at the last epoch's end: after the last of all the network stays as it was trained.
+        if select_by_loss and recipe.rollback and history and _has_risen(history[-1], best, recipe.rollback):
+            model.load_state_dict(best["model"])
+            _forget(optimizer)
+            factor = max(factor * recipe.decay, recipe.lr_floor / recipe.lr)
         start = time.perf_counter()
         torch.manual_seed(_mix(seed, epoch + 1))
         title = f"{label or recipe.name} epoch {epoch + 1}/{recipe.epochs}"
@@ -131,21 +150,21 @@ def fit(
             row["valid_loss"] = _loss(model, criterion, image, mask, labels, parts.valid, machine, recipe)
         row |= {"train_seconds": trained, "seconds": time.perf_counter() - start}
         history.append({"epoch": epoch + 1, **row})
-        write_history(Path(folder) / HISTORY, history)
+        with suppress(
+            PermissionError
+        ):  # on Windows, open in a program that locks it: the next epoch writes it
+            write_history(Path(folder) / HISTORY, history)
         score = -row["valid_loss"] if select_by_loss else row["valid_accuracy"]
         if np.isnan(score) and len(parts.valid):
             score = -np.inf  # else no later epoch would be better
         if not len(parts.valid) or recipe.select == "last" or best is None or score > best["score"]:
             best = {"epoch": epoch + 1, "score": score, "model": _copy(model)}
-        elif select_by_loss and recipe.rollback and -score > -best["score"] * (1 + recipe.rollback):
-            model.load_state_dict(best["model"])
-            _forget(optimizer)
-            factor = max(factor * recipe.decay, recipe.lr_floor / recipe.lr)
         if time.perf_counter() - kept >= CHECKPOINT_SECONDS:
             save()
             saved, kept = len(history), time.perf_counter()
     if saved < len(history):
         save()
+    write_history(Path(folder) / HISTORY, history)
 
     start = time.perf_counter()
     state = _copy(model)
@@ -479,6 +498,20 @@ def _mix(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
 
 
+def _digest(*arrays: np.ndarray) -> str:
+    """SHA-256 of some arrays, their shapes and their numbers' kinds."""
+    digest = sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _has_risen(row: dict, best: dict, by: float) -> bool:
+    """Whether an epoch's loss on PublicTest is larger than the best epoch's by that share of it, or no number."""
+    return row["epoch"] != best["epoch"] and not row["valid_loss"] <= -best["score"] * (1 + by)
+
+
 def _copy(model) -> dict:
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
@@ -493,9 +526,9 @@ def _resume(path: Path, made_for: dict, device, model, optimizer, criterion) -> 
     """
     if (done := _load(path, device)) is None:
         return None
-    if done.get("for", made_for) != made_for:
+    if done["for"] != made_for:
         was, now = (flat["recipe"] | flat for flat in (done["for"], made_for))
-        other = [k for k in now if k != "recipe" and was.get(k) != now[k]]
+        other = [k for k in now | was if k != "recipe" and was.get(k) != now.get(k)]
         raise DataError(f"{path}: of another run ({', '.join(other)} differ); delete it to start anew")
     model.load_state_dict(done["model"])
     rates = optimizer.state_dict()["param_groups"]  # what they hold, the recipe says

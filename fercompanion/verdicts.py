@@ -172,18 +172,18 @@ def effect(
 ) -> Effect:
     """Difference of hits (S, n), bootstrapped over units and seeds; also on the images that are `clean`, if not all are.
 
-    p: McNemar's exact one for one pair of runs, by flipping signs where units have several images; of several seeds
-    that of the interval, if it is larger.
+    p: McNemar's exact one for one pair of runs on images; else by flipping the signs of units, and of several seeds that of
+    the interval, if it is larger.
     """
     e, own = evaluate.clustered_difference(hits, other, units), None
     if clean is not None and not clean.all():
         own = evaluate.clustered_difference(hits[:, clean], other[:, clean], units[clean])
-    if len(np.unique(units)) < len(units):
-        p = evaluate.sign_flip(hits, other, units)
-        if len(hits) > 1:  # which knows the units alone; the interval knows the seeds too
-            p = float(np.maximum(p, interval_p(e)))  # none where the interval has none
+    if runs == 1 and hits.dtype == bool and len(np.unique(units)) == len(units):
+        p = evaluate.mcnemar(hits[0], other[0]).p
     else:
-        p = evaluate.mcnemar(hits[0], other[0]).p if runs == 1 and hits.dtype == bool else interval_p(e)
+        p = evaluate.sign_flip(hits, other, units)
+    if len(hits) > 1:  # flipping knows the units alone; the interval knows the seeds too
+        p = float(np.maximum(p, interval_p(e)))  # none where the interval has none
     return Effect(title, published, e, p, runs, decides, own, luck)
 
 

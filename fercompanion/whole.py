@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path
+from secrets import token_hex
 from typing import BinaryIO
 from zipfile import ZIP_LZMA, BadZipFile, ZipFile
 
@@ -30,7 +31,7 @@ def whole(path: str | os.PathLike, one_writer: bool = False) -> Iterator[BinaryI
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.part" if one_writer else f".{path.name}.{os.getpid()}")
+    part = path.with_name(f"{path.stem}.part" if one_writer else f".{path.name}.{token_hex(8)}")
     try:
         with open(part, "wb") as file:
             yield file

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import page_trend_test, ttest_1samp
 
 from fercompanion import (
     arithmetic,
@@ -396,7 +396,8 @@ def test_lambda_needs_the_best_accuracy_and_a_trend_of_the_ratio():
             r.info["embedding"] |= {"ratio": 1 + lam, "inter": 2 - lam}
     j = BY_ID["L6"].judge(group)
     assert j.verdict == HOLDS and "1.20 (1.80) at λ = 0.2" in j.ours
-    assert j.p > max(e.p for e in j.effects if e.decides)  # Page's p is the larger, and both must hold
+    page = page_trend_test(np.tile([1.0, 1.1, 1.2, 1.4], (len(group.wild["lkrnet"].seeds), 1))).pvalue
+    assert j.p == pytest.approx(max([page, *(e.p for e in j.effects if e.decides)]))  # all must hold
     for r in group.wild["lkrnet-lambda0.4"].results:
         r.info["embedding"]["ratio"] = 0.5
     assert BY_ID["L6"].judge(group).verdict == OPEN
@@ -868,6 +869,14 @@ def test_one_of_several_differences_that_fails_pays_for_the_others():
 def test_one_pair_of_runs_has_mcnemars_exact_p():
     hits, other = np.ones((1, 100), bool), np.arange(100)[None] >= 6
     assert verdicts.effect("", hits, other, np.arange(100)).p == pytest.approx(2 / 2**6)
+
+
+def test_seeds_that_agree_are_no_more_images_for_p():
+    """Four images that one arm alone gets right, with all five seeds: McNemar's p of one pair is 0.125."""
+    hits = np.zeros((5, 181), bool)
+    hits[:, :4] = True
+    e = verdicts.effect("", hits, np.zeros_like(hits), np.arange(181), runs=5)
+    assert e.p == pytest.approx(2 / 2**4, abs=0.01)
 
 
 def test_heat_in_regions_is_lkrnets_minus_vgg19s_seed_by_seed(monkeypatch):

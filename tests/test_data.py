@@ -235,6 +235,20 @@ def test_faces_refuses_columns_of_different_length(tiny, tmp_path):
         data.replace(load_faces("fer2013", tmp_path), labels=np.zeros(20, np.int64))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": np.zeros((21, 60, 48), np.uint8)}, r"uint8 \(N, S, S\)"),
+        ({"split": ["Training"] * 21}, "split must be an array, not a list"),
+        ({"labels": np.zeros(21, np.int32)}, "labels must be int64, not int32"),
+    ],
+)
+def test_faces_refuses_what_would_fail_later(change, words, tiny, tmp_path):
+    write_csv(tmp_path, tiny)
+    with pytest.raises(ValueError, match=words):
+        data.replace(load_faces("fer2013", tmp_path), **change)
+
+
 def test_clean_mask(tmp_path):
     pictures = [np.full((48, 48), grey, np.uint8) for grey in range(4)]
     rows = [
@@ -519,6 +533,17 @@ def test_bad_ck48(name, words, tiny_ck, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     Image.new("L", (48, 48)).save(tmp_path / name)
     refused(lambda: load_faces("ckplus", tmp_path), str(tmp_path), *words)
+
+
+def test_ck_as_a_table_is_refused_with_the_reason(tmp_path):
+    (tmp_path / "CK+").mkdir()
+    (tmp_path / "CK+/ckextended.csv").write_text("emotion,pixels,Usage\n")
+    refused(
+        lambda: load_faces("ckplus", tmp_path),
+        "ckextended.csv",
+        "people apart",
+        "use the class folders CK+48",
+    )
 
 
 # --- asking for what is not there -----------------------------------------------------------------

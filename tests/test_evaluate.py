@@ -211,6 +211,18 @@ def test_a_single_error_is_not_all_that_an_interval_knows_of():
     assert found[5] == evaluate.clustered_accuracy(hits, people)
 
 
+def test_seeds_that_agree_are_no_more_images():
+    """Without people too: of 55 images none, and all but one, right with both seeds."""
+    none = estimate_of(np.zeros((2, 55), bool))
+    assert none == evaluate.exact_accuracy(0, 55)
+    one = np.ones((2, 55), bool)
+    one[:, 0] = False
+    assert estimate_of(one).low == pytest.approx(evaluate.exact_accuracy(54, 55).low, abs=0.2)
+    assert estimate_of(one).high < 100
+    many = np.random.default_rng(0).random((2, 300)) < 0.7
+    assert estimate_of(many) == evaluate.clustered_accuracy(many)
+
+
 def test_where_all_are_wrong_or_none_is_there_an_interval_says_so():
     people = np.repeat(np.arange(9), 8)
     assert estimate_of(np.zeros((1, 72), bool), people) == evaluate.exact_accuracy(0, 9)

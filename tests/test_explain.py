@@ -74,7 +74,7 @@ def test_heat_that_would_not_lie_on_the_face_is_refused(demo):
         with pytest.raises(DataError, match="heat maps are of LKRNet's networks"):
             explain.grad_cam(model, recipe, faces, None, row)
     model, recipe, marks, image, mask = network(faces, "lkrnet")
-    with pytest.raises(DataError, match="need the faces' landmarks"):
+    with pytest.raises(DataError, match="needs the faces' landmarks"):
         explain.grad_cam(model, recipe, faces, None, row)
     with pytest.raises(DataError, match="networks without a mask"):
         explain.guided_backprop(model, recipe, faces, row)

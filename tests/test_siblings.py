@@ -245,14 +245,19 @@ def test_softmax_and_k_neighbours_stand_side_by_side(tmp_path):
 
 
 def test_a_rising_validation_loss_reloads_the_best_weights_and_cuts_the_rate(tmp_path, monkeypatch):
-    scripted = iter([1.0, 1.05, 1.2, 0.9, 2.0])
+    scripted, started, epoch = iter([1.0, 1.05, 1.2, 0.9, 2.0, 2.0]), [], train.train_epoch
     monkeypatch.setattr(train, "_loss", lambda *_: next(scripted))
-    *_, fitted = small_fit("dnnrl", "dnnrl", tmp_path, epochs=5, lr=0.01, lr_floor=0.0005)
-    assert [round(row["lr"], 6) for row in fitted["history"]] == [0.01, 0.01, 0.01, 0.001, 0.001]
+
+    def watched(step, *rest):
+        started.append({k: v.clone() for k, v in step.args[0].state_dict().items()})
+        return epoch(step, *rest)
+
+    monkeypatch.setattr(train, "train_epoch", watched)
+    *_, fitted = small_fit("dnnrl", "dnnrl", tmp_path, epochs=6, lr=0.01, lr_floor=0.0005)
+    assert [round(row["lr"], 6) for row in fitted["history"]] == [0.01, 0.01, 0.01, 0.001, 0.001, 0.0005]
     assert fitted["selected"] == 4
-    state = torch.load(tmp_path / train.CHECKPOINT, weights_only=True)
-    assert state["factor"] == pytest.approx(0.05)  # the floor
-    assert all(torch.equal(state["model"][k], state["best"]["model"][k]) for k in state["model"])
+    for back, best in ((3, 1), (5, 4)):  # started from what the first, the fourth epoch had left
+        assert all(torch.equal(started[back][k], started[best][k]) for k in started[back])
 
 
 @pytest.mark.parametrize("name", plans.PROFILES)
@@ -311,11 +316,26 @@ def test_the_centres_move_only_in_training(tmp_path):
 
 
 def test_after_a_roll_back_the_optimiser_starts_anew(tmp_path, monkeypatch):
+    scripted, moved, epoch = iter([1.0, 2.0, 3.0]), [], train.train_epoch
+    monkeypatch.setattr(train, "_loss", lambda *_: next(scripted))
+
+    def watched(step, optimizer, *rest):
+        moved.append([bool(s["momentum_buffer"].any()) for s in optimizer.state.values()])
+        return epoch(step, optimizer, *rest)
+
+    monkeypatch.setattr(train, "train_epoch", watched)
+    small_fit("dnnrl", "dnnrl", tmp_path, epochs=3)
+    assert all(moved[1]) and moved[1] and moved[2] and not any(moved[2])
+
+
+def test_a_last_epoch_whose_loss_has_risen_is_tested_as_it_was_trained(tmp_path, monkeypatch):
     scripted = iter([1.0, 2.0])
     monkeypatch.setattr(train, "_loss", lambda *_: next(scripted))
-    small_fit("dnnrl", "dnnrl", tmp_path, epochs=2)
-    state = torch.load(tmp_path / train.CHECKPOINT, weights_only=True)["optimizer"]["state"]
-    assert state and not any(s["momentum_buffer"].any() for s in state.values())
+    faces, _, fitted = small_fit("dnnrl", "dnnrl-joint", tmp_path, epochs=2)
+    last, selected = (fitted["predictions"][f"test_logits_{x}"] for x in ("last_epoch", "centre"))
+    assert fitted["selected"] == 1 and not np.allclose(last, selected)
+    hits = last.argmax(1) == faces.labels[faces.where("PrivateTest")]
+    assert 100 * hits.mean() == pytest.approx(fitted["history"][-1]["test_accuracy"])
 
 
 def test_an_epoch_whose_validation_loss_is_not_a_number_is_not_the_best(tmp_path, monkeypatch):

@@ -407,6 +407,36 @@ def test_a_checkpoint_of_another_recipe_is_not_gone_on_with(faces, tmp_path):
         tiny_fit(tiny(OURS, "vgg19"), tmp_path, faces=faces)
 
 
+def test_a_checkpoint_of_another_fold_or_other_landmarks_is_not_gone_on_with(faces, tmp_path):
+    """Else images that test the second would have trained it."""
+    recipe, marks, own = tiny(OURS, "lkrnet", epochs=1), true_landmarks(faces), parts(faces, "official")
+    train.fit(recipe, faces, marks, own, 0, tmp_path, FLOAT32)
+    turned = replace(own, train=np.concatenate([own.train[1:], own.test[:1]]))
+    with pytest.raises(DataError, match=r"of another run \(parts differ\)"):
+        train.fit(recipe, faces, marks, turned, 0, tmp_path, FLOAT32)
+    with pytest.raises(DataError, match=r"of another run \(landmarks differ\)"):
+        train.fit(recipe, faces, replace(marks, points=marks.points + 1), own, 0, tmp_path, FLOAT32)
+
+
+def test_a_mask_without_landmarks_is_told(faces, tmp_path):
+    with pytest.raises(DataError, match="mask=regions: needs the faces' landmarks"):
+        train.fit(tiny(OURS, "lkrnet"), faces, None, parts(faces, "official"), 0, tmp_path)
+
+
+def test_a_history_that_another_program_locks_does_not_end_the_run(faces, tmp_path, monkeypatch):
+    write, calls = train.write_history, []
+
+    def locked_once(*given):
+        calls.append(given)
+        if len(calls) == 1:
+            raise PermissionError("in use by another program")
+        write(*given)
+
+    monkeypatch.setattr(train, "write_history", locked_once)
+    tiny_fit(tiny(OURS, "vgg19", epochs=1), tmp_path, faces=faces)
+    assert len(calls) == 2 and len((tmp_path / "history.csv").read_text().splitlines()) == 2
+
+
 # --- the folder of a run --------------------------------------------------------------------------
 
 RUN = Run(tiny(OURS, "lkrnet"), "demo", seed=5)
@@ -785,10 +815,11 @@ def test_a_damaged_archive_is_told_in_one_line(result, case):
 def test_a_recipe_that_this_version_does_not_know_is_no_damage(result):
     path = result.folder / "run.json"
     info = json.loads(path.read_text())
-    path.write_text(json.dumps(info | {"recipe": info["recipe"] | {"optimizer": "lion"}}))
-    said = "made by another version of fercompanion .optimizer='lion': .*; update, or move it away"
-    with pytest.raises(DataError, match=f"run.json: {said}"):
-        find(RUN, "test")
+    for field, why in (({"optimizer": "lion"}, "optimizer='lion': "), ({"averaged": True}, ".*'averaged'")):
+        path.write_text(json.dumps(info | {"recipe": info["recipe"] | field}))
+        said = f"made by another version of fercompanion .{why}.*; update, or move it away"
+        with pytest.raises(DataError, match=f"run.json: {said}"):
+            find(RUN, "test")
 
 
 @pytest.mark.parametrize("name", ["run.json", "predictions.npz", "history.csv"])

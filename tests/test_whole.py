@@ -26,6 +26,15 @@ def test_a_name_that_cannot_be_taken_leaves_nothing_behind(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
+def test_two_writers_at_a_time_do_not_mix(tmp_path):
+    """Even with one process id, as in two containers on one disk."""
+    path = tmp_path / "a.bin"
+    with whole(path) as first, whole(path) as second:
+        first.write(b"A" * 9)
+        second.write(b"B" * 5)
+    assert path.read_bytes() == b"A" * 9 and list(tmp_path.iterdir()) == [path]
+
+
 ARRAYS = {
     "rows": np.arange(3589, dtype=np.int32),
     "logits": np.eye(7, dtype=np.float16),
