@@ -1,4 +1,4 @@
-"""Command line: python -m fercompanion doctor | landmarks | train | sweep | predict."""
+"""Command line: python -m fercompanion doctor | landmarks | train | sweep | compare | predict."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import re
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from tarfile import TarError
 from textwrap import fill
 
 from . import models, packs, plans, runs, siblings, sweeps
 from .data import NAMES, DataError, first_line, load_faces
-from .recipes import ARMS, MILD, OURS, PAPER, PAPER_CK, STRONG, arm, sources
+from .recipes import ARMS, CHOICES, MILD, OURS, PAPER, PAPER_CK, STRONG, arm, sources
 
 EXAMPLES = """examples:
   python -m fercompanion doctor                     what data is here, and is it sound?
@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   python -m fercompanion train --arm lkrnet         train LKRNet on the demo faces
   python -m fercompanion train --arm lkrnet --data fer2013 --recipe ours --set epochs=10 --profile mine
   python -m fercompanion sweep --profile paper --dry-run
+  python -m fercompanion compare results/mine/fer2013/ours_epochs=10-lkrnet results/paper/fer2013/ours-lkrnet
   python -m fercompanion predict photo.jpg
 
 environment:
@@ -131,6 +132,13 @@ def parser() -> argparse.ArgumentParser:
         "tar xf in the repository's root unpacks them (heat maps need weights: run notebook 05 first, where they are)",
     )
 
+    sub = command("compare", compare, "compare two networks on the images that tested both", parents=())
+    for name in ("first", "other"):
+        sub.add_argument(
+            name,
+            help="folder of a finished run, or of all seeds and folds of an arm (below results/ or anywhere)",
+        )
+
     sub = command("predict", predict, "tell the expression of the faces in photos", parents=())
     sub.add_argument("images", nargs="+", help="image files")
     sub.add_argument(
@@ -183,8 +191,15 @@ def train(options) -> int:
     if options.show:
         own = PAPER_CK if options.recipe == PAPER_CK.name or options.data in LAB else PAPER
         printed, where = siblings.PRINTED.get(recipe.paper, own), siblings.SOURCES.get(recipe.paper)
-        for field, value, source in sources(recipe, printed, where, all_arms()[options.arm]):
+        rows = sources(recipe, printed, where, all_arms()[options.arm])
+        for field, value, source in rows:
             print(f"{field:16} {value!s:12} {source}")
+        print("\nwhat --set may choose:")
+        for field, choices in CHOICES.items():
+            print(f"{field:16} {', '.join(choices)}")
+        rest = {k: v for k, v in asdict(recipe).items() if k not in {"name", *(row[0] for row in rows)}}
+        said = "fields that other papers' recipes use: " + ", ".join(f"{k}={v}" for k, v in rest.items())
+        print(f"\n{fill(said, 100)}")
         return 0
     protocol = options.protocol or ("subject" if options.data in LAB else "official")
     if options.folds < 1:
@@ -201,6 +216,10 @@ def train(options) -> int:
     if options.seed < 0:
         raise DataError(f"--seed {options.seed}: expected 0 or more")
     run = runs.Run(recipe, options.data, protocol, *folds, options.seed)
+    if options.profile in plans.PROFILES and run not in plans.all_runs(plans.profile(options.profile)):
+        raise DataError(
+            f"--profile {options.profile}: its plan has no run {run}; keep your own in another, such as mine"
+        )
     result = runs.find(run, options.profile)
     if result is None and runs.is_set("FERCOMPANION_NO_TRAINING"):
         raise DataError(f"{run} is not archived, and FERCOMPANION_NO_TRAINING forbids training; unset it")
@@ -364,6 +383,39 @@ def expected_seconds(missing: list[runs.Run], workers: int | None) -> dict[runs.
     finally:
         torch.set_num_threads(threads)
         torch.cuda.empty_cache()  # the workers' now
+
+
+def compare(options) -> int:
+    from . import pooling, tables, verdicts
+
+    folders = (options.first, options.other)
+    first, other = (pooling.below(folder) for folder in folders)
+    names = [t.results[0].recipe.name for t in (first, other)]
+    if names[0] == names[1]:
+        names = list(folders)
+    copies = {t.results[0].info["data_sha256"][:12] for t in (first, other)}
+    if len(copies) > 1:
+        raise DataError(
+            f"runs on two data sets, or copies of one ({', '.join(sorted(copies))}), cannot be compared"
+        )
+    tested, lab = (
+        dict(zip(names, (first, other), strict=True)),
+        first.results[0].info["protocol"] != "official",
+    )
+    if pooling.lacking(tested, *tested):
+        raise DataError(
+            f"{names[0]} has seeds {first.seeds}, {names[1]} {other.seeds}: none in common to compare"
+        )
+    for table in (
+        tables.accuracies(tested, clusters=lab),
+        tables.differences(tested, clusters=lab, pairs=(tuple(names),)).drop(columns="paper"),
+    ):
+        print(f"{table.T.to_string()}\n")
+    print(
+        "per cent and points, by TenCrop where nothing else is said, with 95 % intervals; "
+        f"{verdicts.count(len(pooling.common_seeds(first, other)), 'seed')} in common"
+    )
+    return 0
 
 
 def predict(options) -> int:

@@ -40,12 +40,18 @@ CLASS_MARKERS = "osD^vP*"
 
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
+OTHERS: list[str] = []
+"""Arms of none of the papers, in the order in which they were first drawn."""
 
 
 def arm_style(arm: str) -> dict:
-    """Colour, line and marker of an arm, the same in every figure: by its place among its paper's arms."""
-    family = next((a for a in (ARMS, *SIBLING_ARMS.values()) if arm in a), (arm,))
-    place = list(family).index(arm)
+    """Colour, line and marker of an arm, the same in every figure: by its place among its paper's arms, or behind LKRNet's."""
+    family = next((list(a) for a in (ARMS, *SIBLING_ARMS.values()) if arm in a), None)
+    if family is None:
+        if arm not in OTHERS:
+            OTHERS.append(arm)
+        family = [*ARMS, *OTHERS]
+    place = family.index(arm)
     colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     # Where the colours begin anew, the lines and markers must not.
     shift = place + place // len(colours)

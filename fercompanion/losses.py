@@ -151,4 +151,6 @@ class TrainingLoss(nn.Module):
             return loss + r.lam * exponential_triplet_loss(
                 anchor, positive, negative, r.alpha, r.gamma, r.clamp, real
             )
-        return loss + r.lam * triplet_loss(anchor, positive, negative, r.margin, real)
+        if r.metric == "triplet":
+            return loss + r.lam * triplet_loss(anchor, positive, negative, r.margin, real)
+        raise ValueError(f"metric={r.metric!r}: has no loss here")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from . import evaluate
 from .data import DataError
 from .papers import TITLES
 from .plans import FACTORIAL
-from .runs import Result, Run, anew
+from .runs import Result, Run, anew, read
 from .siblings import MODEL_A, with_and_without
 
 VIEWS = ("centre", "tencrop", "knn", "occluded", "last_epoch")
@@ -113,6 +115,31 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
         }
         if whole:
             tested[arm] = _pool(whole, part)
+    return tested
+
+
+def below(folder: str | PathLike) -> Tested:
+    """All finished runs below a folder: one arm's seeds and folds, or a single run.
+
+    Raises
+    ------
+    DataError
+        There is none, or they are runs of several arms, data sets or protocols, or by several recipes.
+    """
+    results = {}
+    for path in sorted(Path(folder).glob("**/run.json")):
+        result = read(path)
+        place = [result.info[k] for k in ("dataset", "protocol", "fold", "n_folds", "seed")]
+        results[Run(result.recipe, *place)] = result
+    if not results:
+        raise DataError(f"{folder}: no finished run here")
+    kinds = {(run.dataset, run.protocol, run.n_folds, run.recipe.arm) for run in results}
+    if len(kinds) > 1:
+        inside = sorted({str(r.folder.relative_to(folder).parent) for r in results.values()})
+        raise DataError(
+            f"{folder}: runs of several arms, data sets or protocols; name one of {', '.join(inside)}"
+        )
+    (tested,) = by_arm(results, partial=True).values()
     return tested
 
 

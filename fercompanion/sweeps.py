@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from . import evaluate, train
 from .data import DataError, Faces, first_line, load_faces
 from .landmarks import find_landmarks
+from .models import MODELS
 from .plans import keeps_logits
 from .progress import tqdm
 from .protocols import Parts, parts
@@ -53,6 +54,8 @@ SELECTIONS = {
     "last": "last epoch",
 }
 """Recipe.select, as run.json says it."""
+PACKAGED = frozenset(MODELS)
+"""Networks that a new process knows too; others were added to `models.MODELS` at run time."""
 MOST_WORKERS = 4
 """Runs trained side by side at most: each holds a network and a data set in memory."""
 
@@ -96,9 +99,8 @@ def complete(
         )
         missing = []
     missing = possible(missing, profile, root)
-    if len(missing) > 1 and _unguarded():
-        said = "without `if __name__ == '__main__':` in this script runs are trained one at a time"
-        print(said, file=sys.stderr, flush=True)
+    if alone := len(missing) > 1 and _known_here_alone(missing):
+        print(f"{alone}: runs are trained one at a time", file=sys.stderr, flush=True)
         workers = 1
     # What one machine must first train a network for, to enlarge faces, waits until the rest is done.
     for late in (False, True):
@@ -170,10 +172,15 @@ def side_by_side(runs: int, workers: int | None = None) -> int:
     return max(1, min(runs, workers))
 
 
-def _unguarded() -> bool:
-    """Whether this is a script whose text processes of its own would run once more, as they import it."""
+def _known_here_alone(runs: list[Run]) -> str:
+    """Why processes of their own could not train these runs; empty if they can."""
     path = getattr(sys.modules["__main__"], "__file__", None)
-    return bool(path) and Path(path).is_file() and "__main__" not in Path(path).read_text(errors="ignore")
+    if not path:  # a notebook, of which they know nothing
+        own = {run.recipe.model for run in runs} - PACKAGED
+        return f"{', '.join(sorted(own))} is known in this notebook alone" if own else ""
+    # A script is run once more by each of them, as it is imported.
+    unguarded = Path(path).is_file() and "__main__" not in Path(path).read_text(errors="ignore")
+    return "without `if __name__ == '__main__':` in this script" * unguarded
 
 
 def _train(

@@ -20,7 +20,7 @@ def run(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("command", ["", "doctor", "landmarks", "train", "sweep", "predict"])
+@pytest.mark.parametrize("command", ["", "doctor", "landmarks", "train", "sweep", "compare", "predict"])
 def test_help_explains(capsys, command):
     code, out, _ = run(capsys, *command.split(), "--help")
     assert code == 0
@@ -120,6 +120,35 @@ def test_train_show_names_every_source(capsys):
     told = [" ".join(line.split()) for line in out.splitlines()]
     wanted = [f"{name} {value} {source}" for name, value, source in sources(arm(PAPER, "lkrnet"))]
     assert code == 0 and [line for line in wanted if line not in told] == []
+
+
+def test_compare_puts_two_networks_side_by_side(capsys):
+    folders = ("results/paper/fer2013/long-lkrnet", "results/paper/fer2013/long-vgg19/official/seed0")
+    code, out, _ = run(capsys, "compare", *(str(runs.ROOT / f) for f in folders))
+    assert code == 0 and re.search(r"ours +0\.39 \[-0\.78, 1\.53\]", out) and "1 seed in common" in out
+    assert out.count("3589") == 2  # images of either
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (("results/none", "results/paper/fer2013/long-vgg19"), "results/none: no finished run here"),
+        (("results/paper/ckplus", "results/paper/fer2013/long-vgg19"), "name one of"),
+        (("results/paper/fer2013/long-vgg19", "results/paper/ckplus/mild-vgg19/subject"), "two data sets"),
+        (
+            ("results/paper/fer2013/long-vgg19", "results/paper/fer2013/ours-vgg19/official/seed1"),
+            "long-vgg19 has seeds (0,), ours-vgg19 (1,)",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_told(capsys, folders, words):
+    code, out, error = run(capsys, "compare", *(str(runs.ROOT / f) for f in folders))
+    assert code == 1 and not out and words in error and len(error.splitlines()) == 1
+
+
+def test_an_own_run_does_not_go_into_an_archive(capsys):
+    code, _, error = run(capsys, "train", "--profile", "paper-cpu", "--set", "epochs=1")
+    assert code == 1 and "its plan has no run demo/demo_epochs=1-lkrnet" in error
 
 
 def test_train_show_tells_what_makes_the_arm_from_what_is_ours(capsys):

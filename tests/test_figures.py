@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 from fercompanion import figures, pooling, tables  # noqa: E402
 from fercompanion.claims import CLAIMS  # noqa: E402
 from fercompanion.evaluate import Estimate  # noqa: E402
+from fercompanion.recipes import ARMS  # noqa: E402
 from fercompanion.runs import Result  # noqa: E402
 from fercompanion.siblings import LEFT_OUT, MODEL_A, with_and_without  # noqa: E402
 from fercompanion.verdicts import NONE, NOT_RUN, OPEN, Effect, Judgement, unmeasured  # noqa: E402
@@ -49,6 +50,12 @@ def test_curves_of_runs_that_lost_patience():
     strokes = [line for line in levels.lines if line.get_transform() == levels.get_yaxis_transform()]
     assert [list(line.get_ydata()) for line in strokes] == [[70.6, 70.6]]  # of what is drawn alone
     assert strokes[0].get_color() == figures.arm_style("dnnrl")["color"]
+
+
+def test_arms_of_ones_own_differ_from_each_other_and_from_lkrnets(monkeypatch):
+    monkeypatch.setattr(figures, "OTHERS", [])
+    styles = [figures.arm_style(arm) for arm in (*ARMS, "mine", "yours")]
+    assert all(styles.count(s) == 1 for s in styles) and figures.arm_style("mine") == styles[-2]
 
 
 def test_ingredients_stand_between_the_networks_that_differ_in_them():

@@ -28,7 +28,7 @@ from fercompanion import augment, pooling, sweeps, train
 from fercompanion.data import DataError, load_faces
 from fercompanion.evaluate import distances
 from fercompanion.losses import TrainingLoss
-from fercompanion.models import build_model
+from fercompanion.models import MODELS, build_model
 from fercompanion.predict import CROPS, Machine, make_masks, predict, this_machine, to_stack
 from fercompanion.protocols import parts
 from fercompanion.recipes import MILD, OURS, PAPER, Recipe, arm
@@ -640,6 +640,20 @@ def test_a_script_without_a_guard_trains_one_at_a_time(small_demo, tmp_path, mon
     complete([replace(RUN, seed=6), replace(RUN, seed=7)], "test", workers=2)
     assert set(asked) == {2 if guard else 1}
     assert ("one at a time" in capsys.readouterr().err) != bool(guard)
+
+
+def test_a_network_that_a_notebook_added_is_trained_there(small_demo, monkeypatch, capsys):
+    """Processes of its own do not know it."""
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    monkeypatch.setitem(MODELS, "mine", MODELS["vgg19"])
+    own = replace(RUN, recipe=replace(RUN.recipe, name="test-mine", model="mine", mask="none"))
+    asked = []
+    monkeypatch.setattr(sweeps, "_train", lambda *given: asked.append(given[-1]))
+    complete([own, replace(own, seed=6)], "test", workers=2)
+    assert set(asked) == {1} and "mine is known in this notebook alone" in capsys.readouterr().err
+    asked.clear()
+    complete([replace(RUN, seed=6), replace(RUN, seed=7)], "test", workers=2)
+    assert set(asked) == {2}
 
 
 def test_others_may_read_what_is_archived(result):

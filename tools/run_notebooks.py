@@ -210,6 +210,11 @@ def _jobs(options: argparse.Namespace) -> list[tuple[Path, dict]]:
     """The notebooks with what to inject into each."""
     if options.in_place and (options.profile or options.parameters):
         raise NotebookError("--in-place keeps the notebooks' own parameters: no --profile, no --parameters")
+    if options.profile:
+        from fercompanion.plans import PROFILES  # loads torch, which the wrong call should not wait for
+
+        if options.profile not in PROFILES:
+            raise NotebookError(f"--profile {options.profile}: the profiles are {', '.join(PROFILES)}")
     notebooks = options.notebooks or sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     if not notebooks:
         raise NotebookError("there are no notebooks in notebooks/")
