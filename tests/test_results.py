@@ -84,6 +84,23 @@ def test_the_tables_show_what_the_predictions_say():
     assert shown == [f"{100 * x:.2f}" for x in numbers]
 
 
+def test_every_figure_has_its_place_in_readmes_table(monkeypatch, tmp_path):
+    """Else the pages of figures would leave it out."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import gallery
+
+    plan = profile("paper-cpu")
+    shown = gallery.page(plan)
+    assert all(
+        path.name in shown
+        for path in gallery.committed(ROOT / "figures/paper-cpu")
+        if path.suffix in (".png", ".csv")
+    )
+    monkeypatch.setattr(gallery, "committed", lambda folder: [folder / "fig6-lambda.png", folder / "new.png"])
+    with pytest.raises(ValueError, match="no line for new"):
+        gallery.page(plan)
+
+
 def test_readme_and_tables_are_up_to_date(monkeypatch):
     monkeypatch.delenv("FERCOMPANION_RESULTS")
     command = [sys.executable, ROOT / "tools/update_readme.py", "--check"]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
+import gallery
 import numpy as np
 import pandas as pd
 
@@ -26,7 +27,7 @@ from fercompanion import (
     untrained,
     verdicts,
 )
-from fercompanion.data import FER_CLASSES
+from fercompanion.data import CK_CLASSES, FER_CLASSES
 from fercompanion.doctor import EXPECTED_COUNTS
 from fercompanion.papers import ACCURACIES, METHODS, TITLES, published_accuracies, published_recalls
 from fercompanion.pooling import Tested
@@ -484,7 +485,34 @@ def wild_block(plan: plans.Profile) -> str:
             ]
         title = f"### {plans.WIDTHS[held.recipe.width].capitalize()}, {held.recipe.epochs} epochs"
         blocks.append("\n".join([title, "", *markdown(["network", *ARM_HEAD], rows), "", points(below)]))
-    return "\n\n".join(blocks)
+    held = plans.shown(plan, plans.wild_runs)
+    return "\n\n".join(
+        [*blocks, recalls(held, "Table 3", FER_CLASSES, arms_of(plans.wild_runs, held), "PrivateTest")]
+    )
+
+
+def recalls(
+    plan: plans.Profile, item: str, classes: tuple[str, ...], tested: dict[str, Tested], on: str
+) -> str:
+    """LKRNet's Table 2 or 3, recalls by class, with ours below each printed row."""
+    table = tables.recall_table(tested, classes, item)
+    rows = [
+        [
+            network,
+            source,
+            *("" if np.isnan(x) else f"{x:g}" if network == "images" else f"{x:.1f}" for x in values),
+        ]
+        for (network, source), values in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return "\n".join(
+        [
+            f"### {item}: recall by class",
+            "",
+            f"Recall, %, on {on}; ours by TenCrop, mean over seeds ([as CSV](../figures/{plan.name}/{item.lower().replace(' ', '')}.csv)).",
+            "",
+            *markdown(["network", "", *table.columns], rows),
+        ]
+    )
 
 
 def single_seeds(tested: dict[str, Tested]) -> str:
@@ -598,7 +626,9 @@ def lab_block(plan: plans.Profile) -> str:
         title = f"### {plans.WIDTHS[held.lab_recipe.width].capitalize()}, {held.lab_recipe.epochs} epochs"
         below = points([held.notes["lab"], literal_said(literal)])
         blocks.append("\n".join([title, "", *markdown(head, rows), "", below]))
-    return "\n\n".join(blocks)
+    held = plans.shown(plan, lambda p: plans.lab_runs(p, ("subject",)))
+    tested = pooling.same_folds(runs.find_all(plans.lab_runs(held, ("subject",)), held.name))
+    return "\n\n".join([*blocks, recalls(held, "Table 2", CK_CLASSES, tested, "new people")])
 
 
 def literal_said(tested: dict[str, Tested]) -> str:
@@ -806,16 +836,19 @@ def main() -> int:
         "--check", action="store_true", help="change nothing; status 1 if a block is out of date"
     )
     options, stale = parser.parse_args(), []
+    pages = {HERE / "figures" / p.name / "README.md": gallery.page(p) for p in plans.held(PROFILE)}
     for path, named in BLOCKS.items():
-        new = old = path.read_text("utf-8")
+        new = path.read_text("utf-8")
         for name, blocks in named.items():
             head, rest = new.split(f"<!-- {name}:begin", 1)
             first_line, rest = rest.split("\n", 1)
             end = f"<!-- {name}:end -->"
             body = "\n\n".join(block(PROFILE) for block in blocks)
             new = f"{head}<!-- {name}:begin{first_line}\n{body}\n{end}{rest.split(end, 1)[1]}"
-        if new != old:
-            stale.append(path.name)
+        pages[path] = new
+    for path, new in pages.items():
+        if not path.is_file() or new != path.read_text("utf-8"):
+            stale.append(str(path.relative_to(HERE)))
             if not options.check:
                 with whole(path) as file:
                     file.write(new.encode())
