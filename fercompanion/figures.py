@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.patheffects import withStroke
 from PIL import Image
 from scipy.cluster.vq import vq
 from torchvision.transforms.functional import center_crop
@@ -180,7 +182,12 @@ def key_regions(faces: Faces, landmarks: Landmarks, rows: np.ndarray, alpha: flo
     return figure
 
 
-def picture_rows(rows: dict[str, np.ndarray], titles: Sequence[str], limits=(0, 255)):
+def picture_rows(
+    rows: dict[str, np.ndarray],
+    titles: Sequence[str],
+    limits=(0, 255),
+    below: dict[str, Sequence[str]] | None = None,
+):
     """Rows of small grey pictures, one row a step and one column an example.
 
     Parameters
@@ -188,6 +195,7 @@ def picture_rows(rows: dict[str, np.ndarray], titles: Sequence[str], limits=(0, 
     rows : label of the row -> (n, s, s) pictures; the sides may differ between rows.
     titles : n, one a column.
     limits : values drawn black and white.
+    below : label of a row -> n words, one below each of its pictures.
     """
     n = len(titles)
     figure, axes = plt.subplots(len(rows), n, figsize=(1.05 * n + 0.4, 1.1 * len(rows) + 0.25), squeeze=False)
@@ -195,6 +203,8 @@ def picture_rows(rows: dict[str, np.ndarray], titles: Sequence[str], limits=(0, 
         for ax, picture in zip(line, pictures, strict=True):
             ax.imshow(picture, vmin=limits[0], vmax=limits[1])
         line[0].set_ylabel(label, fontsize=8)
+        for ax, words in zip(line, (below or {}).get(label, ()), strict=False):
+            ax.set_xlabel(words, fontsize=7, labelpad=2)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title)
     _bare(axes)
@@ -260,15 +270,16 @@ def curves(
 
 
 def lengths(groups: Sequence[dict[str, Tested]]):
-    """Accuracy against epochs in training and on PublicTest, a line an arm and length.
+    """Accuracy against epochs in training and on PublicTest, a line an arm and length, and what two arms differ by there.
 
     Parameters
     ----------
-    groups : arms trained for one number of epochs, then for the next; all but the last are drawn pale.
+    groups : two arms trained for one number of epochs, then for the next; all but the last are drawn pale.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(6.4, 3.1), sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(9.0, 3.1))
+    axes[1].sharey(axes[0])
     parts = {"train": "Training (transformed images)", "valid": "PublicTest (centre crop)"}
-    for ax, (part, title) in zip(axes, parts.items(), strict=True):
+    for ax, (part, title) in zip(axes, parts.items(), strict=False):
         for tested in groups:
             pale = {} if tested is groups[-1] else {"alpha": 0.7, "lw": 1.3}
             for arm, t in tested.items():
@@ -277,7 +288,25 @@ def lengths(groups: Sequence[dict[str, Tested]]):
         ax.set(title=title)
     axes[0].set_ylabel("accuracy, %")
     axes[1].legend(loc="lower right")
+    for tested in groups:
+        (arm, first), (other, second) = tested.items()
+        gap = _by_epoch(second, "valid").mean(axis=1, skipna=False) - _by_epoch(first, "valid").mean(
+            axis=1, skipna=False
+        )
+        pale = {} if tested is groups[-1] else {"alpha": 0.5}
+        axes[2].plot(gap, color="0.2", lw=1, label=f"{second.epochs} epochs", **pale)
+    axes[2].axhline(0, color="0.6", lw=0.8, zorder=0)
+    axes[2].set(
+        title=f"{TITLES[other]} − {TITLES[arm]}, PublicTest", xlabel="epoch", ylabel="points", ylim=(-6, 6)
+    )
+    axes[2].legend(loc="lower right")
     return figure
+
+
+def _by_epoch(t: Tested, part: str) -> pd.DataFrame:
+    """Accuracy by epoch, a column a seed or fold."""
+    lines = [pd.Series(r.history[f"{part}_accuracy"], r.history["epoch"]) for r in t.results]
+    return pd.concat(lines, axis=1)
 
 
 def _learning_curve(ax, t: Tested, part: str, band: bool = True, **style) -> None:
@@ -285,9 +314,8 @@ def _learning_curve(ax, t: Tested, part: str, band: bool = True, **style) -> Non
 
     Runs that lose patience differ in length; the mean goes as far as all of them train, or it would leap.
     """
-    lines = [pd.Series(r.history[f"{part}_accuracy"], r.history["epoch"]) for r in t.results]
-    each = pd.concat(lines, axis=1)
-    if band and len(lines) > 1:
+    each = _by_epoch(t, part)
+    if band and each.shape[1] > 1:
         ax.fill_between(
             each.index, each.min(axis=1), each.max(axis=1), color=style["color"], alpha=0.12, lw=0
         )
@@ -331,8 +359,16 @@ def embeddings(
     return figure
 
 
-def confusions(matrices: dict[str, np.ndarray], classes: tuple[str, ...]):
-    """Fig. 7: confusion matrices, rows normalised to per cent, with the counts that make 100 %."""
+def confusions(
+    matrices: dict[str, np.ndarray], classes: tuple[str, ...], printed: dict[str, np.ndarray] | None = None
+):
+    """Fig. 7: confusion matrices, rows normalised to per cent, with the counts that make 100 %.
+
+    Parameters
+    ----------
+    matrices : title -> (K, K), a row a true class.
+    printed : title -> (K,), the paper's recalls in per cent, at the right of the rows.
+    """
     figure, axes = plt.subplots(1, len(matrices), figsize=(3.9 * len(matrices), 3.7), squeeze=False)
     for ax, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
         n = matrix.sum(1)
@@ -350,29 +386,37 @@ def confusions(matrices: dict[str, np.ndarray], classes: tuple[str, ...]):
         ax.set(title=title, xlabel="predicted", ylabel="true (n)")
         plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
         ax.tick_params(axis="y", rotation=0)
+        words = {"fontsize": 8, "color": "0.35", "ha": "center", "va": "center"}
+        if recalls := list((printed or {}).get(title, ())):
+            for row, said in enumerate(["paper", *(f"{recall:.0f}" for recall in recalls)]):
+                ax.text(len(classes) + 0.5, max(row - 0.5, -0.3), said, **words)
     figure.colorbar(ax.collections[0], ax=axes[0, -1], label="% of the true class", shrink=0.8)
     return figure
 
 
-def heatmaps(images: np.ndarray, cams: dict[str, np.ndarray], titles: list[str]):
-    """Fig. 8: each image beside its Grad-CAM from several networks.
+def heatmaps(images: np.ndarray, cams: dict[str, np.ndarray], titles: list[str], named: dict[str, list[str]]):
+    """Fig. 8: each image beside its Grad-CAM from several networks, and below each what the network reads.
 
     Parameters
     ----------
     images : uint8 (n, s, s), the crops that the networks saw.
     cams : network's title -> float32 (n, s, s) in 0-1.
-    titles : one a column.
+    titles : one a column, the true classes.
+    named : network's title -> the classes that it names, one a column.
     """
     from pytorch_grad_cam.utils.image import show_cam_on_image
 
     figure, axes = plt.subplots(
-        1 + len(cams), len(images), figsize=(1.1 * len(images), 1.15 * (1 + len(cams)) + 0.3)
+        1 + len(cams), len(images), figsize=(1.1 * len(images) + 0.6, 1.3 * (1 + len(cams)) + 0.3)
     )
     grey = np.repeat((images / 255).astype(np.float32)[..., None], 3, -1)
     for column, image in enumerate(grey):
         axes[0, column].imshow(image)
         axes[0, column].set_title(titles[column], fontsize=8)
-        for row, maps in enumerate(cams.values(), 1):
+        for row, (network, maps) in enumerate(cams.items(), 1):
+            name = named[network][column]
+            right = {"color": "0.2"} if name == titles[column] else {"color": "#D55E00"}
+            axes[row, column].set_xlabel(name, fontsize=7, labelpad=2, **right)
             axes[row, column].imshow(
                 show_cam_on_image(image, maps[column].astype(np.float32), use_rgb=True, image_weight=0.55)
             )
@@ -382,6 +426,8 @@ def heatmaps(images: np.ndarray, cams: dict[str, np.ndarray], titles: list[str])
     for ax, label in zip(axes[:, 0], ("face", *cams), strict=True):
         ax.set_ylabel(label)
     _bare(axes)
+    scale = {"label": "Grad-CAM, of each map's own largest", "ticks": [0, 1], "shrink": 0.6, "aspect": 25}
+    figure.colorbar(ScalarMappable(cmap="jet"), ax=axes, **scale)
     return figure
 
 
@@ -447,12 +493,13 @@ def ingredients(hits: dict[str, np.ndarray], table: pd.DataFrame):
     """
     figure, axes = plt.subplots(1, len(table), figsize=(6.6, 3.2), sharey=True)
     for ax, part in zip(axes, table.index, strict=True):
-        for there, pair in with_and_without(part).items():
+        for number, (there, pair) in enumerate(with_and_without(part).items()):
             ends = [100 * hits[a].mean() for a in reversed(pair)]
+            aside = 0.03 * (2 * number - 3)  # else one mark hides another
             # One ingredient has its own colour in all panels, neither and both have theirs.
             place = list(table.index).index(there[0]) + 1 if len(there) == 1 else 2 * len(there)
             style = {"color": CLASS_COLOURS[place], "ls": LINES[place], "marker": CLASS_MARKERS[place]}
-            ax.plot(ends, label=" and ".join(there) or "neither", **style)
+            ax.plot([aside, 1 + aside], ends, label=" and ".join(there) or "neither", **style)
         ax.plot(
             table.loc[part, ["without, %", "with it, %"]],
             color="0.2",
@@ -462,7 +509,8 @@ def ingredients(hits: dict[str, np.ndarray], table: pd.DataFrame):
             zorder=1,
         )
         ax.set_xticks([0, 1], ["without", "with"])
-        ax.set(title=f"{part}\n{table.loc[part, 'difference']}", xlim=(-0.25, 1.25))
+        gain = table.loc[part, "difference"]
+        ax.set(title=f"{part}\n{'+' * (gain[0] != '-')}{gain} points", xlim=(-0.25, 1.25))
         ax.legend(
             title="beside", loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=7, title_fontsize=7
         )
@@ -498,7 +546,7 @@ def exponential_loss(alpha: float = 0.2):
     axes[1].axhline(0, color="0.6", lw=0.6, zorder=0)
     axes[0].text(-3.9, 0.03, "violated:\nnegative nearer", fontsize=8, color="0.3", va="bottom")
     axes[1].text(-3.9, 0.01, "violated: no gradient", fontsize=8, color="#0072B2", va="bottom")
-    axes[1].text(3.9, 0.12, "above 0: moves D the wrong way", fontsize=8, color="#555555", ha="right")
+    axes[1].text(0.2, 0.2, "above 0: moves D\nthe wrong way", fontsize=8, color="#555555", va="top")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
@@ -751,7 +799,9 @@ def occlusion(table: pd.DataFrame):
             )
             if rest[title]:
                 every = [one.value for one in table.loc[title].loc[name, views]]
-                ax.plot(x + 0.14 * aside, every, marker, ms=4.5, mfc="white", mec=colour)
+                ax.plot(
+                    x + 0.04 * aside, every, ":", color=colour, lw=0.9, marker=marker, ms=4.5, mfc="white"
+                )
         splits = int(own["splits"].iloc[0])
         ax.set(xticks=[0, 1], xticklabels=["clean", "occluded"], xlim=(-0.35, 1.35))
         ax.set_title(title.replace(", ", ",\n"), fontsize=9)
@@ -761,7 +811,7 @@ def occlusion(table: pd.DataFrame):
     figure.supxlabel("test faces", fontsize=9)
     handles = axes[0, 0].get_legend_handles_labels()[0]
     if any(rest.values()):
-        handles.append(_dot("s", "0.35", "all splits, with that on which one fell back", True))
+        handles.append(_dot("s", "0.35", "the same with the split on which a run fell back", True))
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
@@ -783,6 +833,8 @@ PRINTED_MARKS = {
 """Whether a printed difference lies outside our interval -> its mark."""
 
 
+HALO = [withStroke(linewidth=3, foreground="0.965")]
+"""Round words that cross a line."""
 PAPER_TITLE = {"ha": "left", "va": "center", "fontsize": 9, "fontweight": "bold", "color": "0.35"}
 
 
@@ -814,7 +866,7 @@ def claims(judgements):
             if np.isfinite(e.published):
                 ax.plot(e.published, y, **PRINTED_MARKS[_outside(e)])
         if not any(np.isfinite([e.published, e.ours.value]).any() for e in deciding):
-            words = {"fontsize": 7, "va": "center", "color": "0.35"}
+            words = {"fontsize": 7, "va": "center", "color": "0.35", "path_effects": HALO}
             ax.text(0.03, row, _in_words(j), transform=ax.get_yaxis_transform(), **words)
         if row == 0 or judgements[row - 1].claim.paper != j.claim.paper:
             for panel in (left, ax) if row else ():

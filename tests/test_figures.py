@@ -34,10 +34,13 @@ def test_curves_of_runs_that_lost_patience():
     results = trained([20.0, 40.0, 45.0]), trained([30.0, 50.0])
     nothing = np.zeros(0)
     arm = pooling.Tested(nothing, nothing, nothing, nothing, {}, results, (0, 1))
+    better = replace(arm, results=(trained([21.0, 42.0, 48.0]), trained([31.0, 52.0])))
     ends, bands = (
         figures.curves({"dnnrl": arm}, "valid", "%").axes[0],
-        figures.lengths([{"dnnrl": arm}]).axes[1],
+        figures.lengths([{"dnnrl": arm, "dnn": better}]).axes[1],
     )
+    gap = figures.lengths([{"dnnrl": arm, "dnn": better}]).axes[2].lines[0]
+    assert gap.get_ydata().tolist() == pytest.approx([1, 2, np.nan], nan_ok=True)
     (mean, mean_too), (bar, band) = (
         (ends.lines[0], bands.lines[0]),
         (ends.collections[0], bands.collections[0]),
@@ -72,7 +75,7 @@ def test_ingredients_stand_between_the_networks_that_differ_in_them():
         *lines, mean = (line.get_ydata().tolist() for line in ax.lines)
         assert lines == [[10.0 * arms[b], 10.0 * arms[a]] for a, b in with_and_without(part).values()]
         assert mean == pytest.approx(np.mean(lines, axis=0))
-        assert ax.get_title().endswith(table.loc[part, "difference"])
+        assert ax.get_title().endswith(f"{table.loc[part, 'difference']} points")
         assert [t.get_text() for t in ax.get_xticklabels()] == ["without", "with"]
         beside = [" and ".join(there) or "neither" for there in with_and_without(part)]
         assert [t.get_text() for t in ax.get_legend().get_texts()] == [*beside, "mean"]
