@@ -31,7 +31,17 @@ def train_transform(stack: torch.Tensor, recipe) -> torch.Tensor:
 
 
 def place(stack: torch.Tensor, size: int, canvas: int) -> torch.Tensor:
-    """Enlarge to `size` (bilinear) in the middle of a black `canvas`: (B, C, H, H) -> (B, C, canvas, canvas)."""
+    """Enlarge faces bilinearly, in the middle of a black canvas.
+
+    Parameters
+    ----------
+    stack : float32 (B, C, H, H).
+    size, canvas : side of the face and of the picture around it, in pixels; canvas >= size.
+
+    Returns
+    -------
+    float32 (B, C, canvas, canvas)
+    """
     if stack.shape[-1] != size:
         stack = F.interpolate(stack, size=(size, size), mode="bilinear", align_corners=False)
     before = (canvas - size) // 2
@@ -40,7 +50,17 @@ def place(stack: torch.Tensor, size: int, canvas: int) -> torch.Tensor:
 
 
 def centre_view(stack: torch.Tensor, recipe) -> torch.Tensor:
-    """What the network sees of a test face: placed on the canvas, cropped in the middle."""
+    """What the network sees of a test face: placed on the canvas, cropped in the middle.
+
+    Parameters
+    ----------
+    stack : float32 (B, C, H, H).
+    recipe : gives size, canvas and crop, in pixels.
+
+    Returns
+    -------
+    float32 (B, C, crop, crop)
+    """
     return center_crop(place(stack, recipe.size, recipe.canvas), [recipe.crop])
 
 
@@ -61,8 +81,13 @@ def random_affine(
 
     Parameters
     ----------
+    stack : float32 (B, C, H, H).
     size, canvas : side of the enlarged face and of the picture around it; those of the input if omitted.  A
         larger canvas is black around the face, else the edges are repeated.
+
+    Returns
+    -------
+    float32 (B, C, canvas, canvas)
     """
     b, _, height, width = stack.shape
     size, canvas = size or width, canvas or size or width
@@ -76,8 +101,25 @@ def random_affine(
 
 
 def random_crop(stack: torch.Tensor, size: int) -> torch.Tensor:
-    """One random `size` x `size` window an image."""
+    """One random window an image.
+
+    Parameters
+    ----------
+    stack : float32 (B, C, H, H).
+    size : side of the window in pixels.
+
+    Returns
+    -------
+    float32 (B, C, size, size)
+
+    Raises
+    ------
+    ValueError
+        The window is larger than the images.
+    """
     room = stack.shape[-1] - size
+    if room < 0:
+        raise ValueError(f"crop={size}: larger than the images of {stack.shape[-1]} pixels")
     if room == 0:
         return stack
     top, left = torch.randint(0, room + 1, (2, len(stack)), device=stack.device)
@@ -95,13 +137,20 @@ def _window(stack: torch.Tensor, top: torch.Tensor, left: torch.Tensor, size: in
 
 
 def random_flip(stack: torch.Tensor, probability: float) -> torch.Tensor:
-    """Mirror each image with the given probability."""
+    """Mirror each image with the given probability; float32 (B, C, H, W), as it comes and as it is returned."""
     flip = torch.rand(len(stack), device=stack.device) < probability
     return torch.where(flip[:, None, None, None], stack.flip(-1), stack)
 
 
 def black_blocks(stack: torch.Tensor, count: int, size: int) -> torch.Tensor:
-    """Set `count` random `size` x `size` squares of image and mask to zero."""
+    """Set random squares of image and mask to zero, at the same places in both (LKRNet's Sect. 4.2: 3 x 3).
+
+    Parameters
+    ----------
+    stack : float32 (B, C, H, H), returned in that shape.
+    count : squares an image; they may overlap.
+    size : their side in pixels, at most H.
+    """
     side = torch.arange(stack.shape[-1], device=stack.device)
     for _ in range(count):
         corner = torch.randint(0, stack.shape[-1] - size + 1, (2, len(stack), 1), device=stack.device)
@@ -119,6 +168,7 @@ def occlude(
 
     Parameters
     ----------
+    stack : float32 (B, C, H, W), returned in that shape.
     generator : of the stack's device; torch's global one if omitted.
     """
     b, _, height, width = stack.shape

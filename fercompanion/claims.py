@@ -48,9 +48,9 @@ from .verdicts import (
     Effect,
     Judgement,
     conclude,
-    corrected,
     count,
     effect,
+    holm,
     interval_p,
     minus,
     setting,
@@ -115,7 +115,7 @@ def judge(archives: Sequence[Archive]) -> list[Judgement]:
         best = [j for kind in ((HOLDS, FAILS), (OPEN, UNTESTABLE)) for j in each if j.verdict in kind]
         one = best[0] if best else replace(each[0], profile="")
         judged.append(replace(one, claim=claim))
-    return corrected(judged)
+    return holm(judged)
 
 
 def sources(judgements: Sequence[Judgement]) -> str:

@@ -71,12 +71,22 @@ def clustered_accuracy(hits: np.ndarray, clusters: np.ndarray | None = None) -> 
 
 
 def recalls(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> list[Estimate]:
-    """Recall of each class in per cent with Wilson's interval."""
+    """Recall of each class in per cent with Wilson's interval; all nan for a class without images.
+
+    Parameters
+    ----------
+    labels, predicted : int (n,), from 0 to `n_classes` - 1.
+    """
     return [accuracy(predicted[labels == k] == k) for k in range(n_classes)]
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
-    """Confusion matrix int64 (K, K): rows the true class, columns the predicted one."""
+    """Confusion matrix int64 (K, K), in images: rows the true class, columns the predicted one.
+
+    Parameters
+    ----------
+    labels, predicted : int (n,), from 0 to `n_classes` - 1 = K - 1.
+    """
     from sklearn.metrics import confusion_matrix
 
     return confusion_matrix(labels, predicted, labels=np.arange(n_classes))

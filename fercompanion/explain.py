@@ -37,7 +37,12 @@ class OneInput(nn.Module):
 
 
 def trained_model(recipe: Recipe, weights: dict, num_classes: int) -> nn.Module:
-    """The recipe's network with given weights, in evaluation mode.
+    """The recipe's network with given weights, on the CPU in evaluation mode.
+
+    Parameters
+    ----------
+    weights : name -> tensor, as `runs.Result.weights` reads them.
+    num_classes : length of the logits.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from .papers import TITLES
 from .recipes import MILD, OURS, PAPER, PAPER_CK, STRONG, Recipe, arm
 from .runs import Result, Run, find_all
 from .siblings import ARMS as SIBLING_ARMS
-from .siblings import DNNRL, IMAGENET, KIM, MODEL_A, sibling_arm
+from .siblings import DNNRL, IMAGENET_WEIGHTS, KIM, MODEL_A, sibling_arm
 
 FACTORIAL = ("vgg19", "baseline1", "baseline2", "lkrnet")
 """The 2 x 2 of LKRNet's ablation: local branch (no/yes) x triplet loss (no/yes)."""
@@ -328,7 +328,7 @@ PROFILES = {
             siblings=Siblings(
                 # At the full rate the spatial transformer lost the face in two of nine short runs.
                 papers={"kim": {"base": "ours", "localisation_rate": 0.1}},
-                arms=dict.fromkeys(("liu-b", "liu-b-bicubic", "liu-b-48"), {"weights": IMAGENET}),
+                arms=dict.fromkeys(("liu-b", "liu-b-bicubic", "liu-b-48"), {"weights": IMAGENET_WEIGHTS}),
                 seeds=5,
                 kim_seeds=5,
                 kim_printed={"kim": {"random": 5, "sequence": 1, "subject": 5}},

@@ -84,12 +84,32 @@ def subject_folds(faces: Faces, n_folds: int = 10, seed: int = 0) -> list[tuple[
 
 
 def sequence_folds(faces: Faces, n_folds: int = 10, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds in which no image sequence is on both sides, but people may be."""
+    """Folds in which no image sequence is on both sides, but people may be; each image is tested exactly once.
+
+    Returns
+    -------
+    list of (train_index, test_index), int64
+
+    Raises
+    ------
+    DataError
+        The data set names no sequences, or fewer than `n_folds`.
+    """
     return _folds(faces, faces.sequence, "sequences", n_folds, seed)
 
 
 def frame_folds(faces: Faces, n_folds: int = 10, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds of single frames: what many papers do, and what lets near-copies of test frames into training."""
+    """Folds of single frames: what many papers do, and what lets near-copies of test frames into training.
+
+    Returns
+    -------
+    list of (train_index, test_index), int64; each image is tested exactly once.
+
+    Raises
+    ------
+    DataError
+        The data set has fewer frames than `n_folds`.
+    """
     return _folds(faces, np.arange(len(faces)).astype(str), "frames", n_folds, seed)
 
 

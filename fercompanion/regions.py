@@ -29,7 +29,7 @@ def key_region_mask(landmarks, boxes, size: int, alpha: float = 0.3, chunk: int 
     Raises
     ------
     ValueError
-        Shapes do not match, or a box has no area.
+        Shapes do not match, a box has no area, or alpha is not positive.
     """
     is_tensor = torch.is_tensor(landmarks)
     points, boxes = (

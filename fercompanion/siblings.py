@@ -95,7 +95,7 @@ KIM = Recipe(
 PRINTED = {"dnnrl": DNNRL, "liu": LIU_A, "kim": KIM}
 
 SOFTMAX = {"cross_entropy": 1.0, "lam": 0.0, "triplets": "none"}
-IMAGENET = "ResNet50_Weights.IMAGENET1K_V1"
+IMAGENET_WEIGHTS = "ResNet50_Weights.IMAGENET1K_V1"
 MODEL_B = {
     "model": "liu_b",
     "metric": "triplet",

@@ -151,6 +151,7 @@ class Generator(nn.Module):
         nn.init.zeros_(self.tail.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """image float32 (B, 1, H, W) in 0-1 -> float32 (B, 1, 2H, 2W): the bicubic enlargement, and what is added to it."""
         x = self.head(2 * image - 1)
         return _bicubic(image) + self.tail(self.up(x + self.body(x))).float()
 
@@ -165,6 +166,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
         return x + self.layers(x)
 
 

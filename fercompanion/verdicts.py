@@ -174,6 +174,16 @@ def effect(
 
     p: McNemar's exact one for one pair of runs on images; else by flipping the signs of units, and of several seeds that of
     the interval, if it is larger.
+
+    Parameters
+    ----------
+    hits, other : bool (S, n) of either arm, or int where several are added up; a row a seed.
+    units : (n,), what is drawn: the rows of the data set, or people.
+    published : the printed difference in points, nan if there is none.
+    runs : pairs of runs behind it, seeds or folds.
+    decides : whether a verdict counts on it.
+    luck : points that luck alone may make where there are few runs.
+    clean : bool (n,), images without an exact copy in Training.
     """
     e, own = evaluate.clustered_difference(hits, other, units), None
     if clean is not None and not clean.all():
@@ -204,7 +214,7 @@ def minus(first: Estimate, other: Estimate) -> Estimate:
 
 
 def within(e: Estimate, low: float, high: float) -> str:
-    """Holds if the interval lies between the bounds, does not hold if it lies outside altogether."""
+    """`HOLDS` if the interval lies between the bounds, `FAILS` if it lies outside altogether, else `OPEN`; all in one unit."""
     if low <= e.low and e.high <= high:
         return HOLDS
     return FAILS if e.high < low or e.low > high else OPEN
@@ -353,7 +363,7 @@ def count(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 
-def corrected(judgements: list[Judgement]) -> list[Judgement]:
+def holm(judgements: list[Judgement]) -> list[Judgement]:
     """Holm's correction over the claims of each paper that have a p; what does not survive it is not settled."""
     done = list(judgements)
     for paper in PAPERS.values():

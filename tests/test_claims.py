@@ -808,12 +808,10 @@ def test_holms_correction_within_a_paper():
     def judged(id, p, verdict=HOLDS):
         return Judgement(verdict, "", test="t", p=p, claim=Claim(id, "", None))
 
-    done = verdicts.corrected(
-        [judged("L1", 0.04), judged("L2", 0.01), judged("L3", 0.03), judged("K1", 0.04)]
-    )
+    done = verdicts.holm([judged("L1", 0.04), judged("L2", 0.01), judged("L3", 0.03), judged("K1", 0.04)])
     assert [j.test.rsplit(" ", 1)[1] for j in done] == ["0.06", "0.03", "0.06", "0.04"]
     assert [j.verdict for j in done] == [OPEN, HOLDS, OPEN, HOLDS]
-    assert verdicts.corrected([judged("L1", NONE)])[0].verdict == HOLDS
+    assert verdicts.holm([judged("L1", NONE)])[0].verdict == HOLDS
 
 
 def test_independent_differences_and_their_p():

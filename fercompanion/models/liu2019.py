@@ -24,7 +24,7 @@ EXIT = (512, 1024)
 PRINTED_PARAMETERS = 2_720_439
 """Sect. 2.2 and Table 1, for model A."""
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+SCALE = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """Of all torchvision's ImageNet weights."""
 
 
@@ -35,6 +35,7 @@ class PReLU(nn.PReLU):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, ...) -> the same shape."""
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
         slope = self.weight.to(x.dtype).view(-1, 1, 1)
@@ -173,7 +174,7 @@ class ModelB(nn.Module):
         self.standardise = standardise
         if weights != "none" and width != 1:
             raise DataError(f"weights={weights!r} are of the full ResNet50; set width=1 or weights='none'")
-        state, scale = pretrained(weights) if weights != "none" else ({}, IMAGENET)
+        state, scale = pretrained(weights) if weights != "none" else ({}, SCALE)
         self.resnet = ResNet50(width)
         if weights != "none":
             state = {k: v for k, v in state.items() if not k.startswith("fc.")}
@@ -217,7 +218,7 @@ def pretrained(weights: str) -> tuple[dict[str, torch.Tensor], dict[str, tuple[f
     DataError
         In one line: what is missing or wrong, where, and what to do.
     """
-    path, scale = Path(weights).expanduser(), IMAGENET
+    path, scale = Path(weights).expanduser(), SCALE
     if re.fullmatch(r"\w+_Weights\.\w+", weights):
         try:
             known = zoo.get_weight(weights)

@@ -85,7 +85,13 @@ class VGG19(nn.Module):
         self.classifiers = nn.ModuleDict({b: nn.Linear(narrow, num_classes) for b in branches})
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor | None = None) -> Output:
-        """image (B, 1, H, W) in 0-1 and, for a local branch, mask (B, 1, H, W) -> Output."""
+        """image (B, 1, H, W) in 0-1 and, for a local branch, mask (B, 1, H, W) -> Output.
+
+        Raises
+        ------
+        ValueError
+            A local branch without a mask.
+        """
         if self.standardise:
             image = standardised(image)
         p = self.trunk(image.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
@@ -109,6 +115,7 @@ class Conv3x3(nn.Conv2d):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C', H, W), as nn.Conv2d's."""
         height, width = x.shape[2:]
         if x.device.type != "cpu" or max(height, width) > 2:
             return super().forward(x)
