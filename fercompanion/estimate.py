@@ -8,12 +8,10 @@ from functools import cache
 
 import torch
 
-from .losses import TrainingLoss
-from .models import build_model
-from .predict import Machine, forward, gather, this_machine
+from .predict import Machine, this_machine
 from .recipes import Recipe
 from .runs import Run
-from .train import LAUNCHED, make_optimizer, make_step
+from .train import LAUNCHED, make_step, prepared
 
 SIZES = {
     "demo": (1540, 560),
@@ -57,16 +55,11 @@ def _image_seconds(recipe: Recipe, machine: Machine) -> float:
     """Seconds of a training step by image, on random grey."""
     device = machine.device
     few = recipe.batch_size if device.type == "cuda" else min(recipe.batch_size, CPU_BATCH)
-    model = build_model(recipe.model, **recipe.model_options())
-    model = model.to(device, memory_format=torch.channels_last).train()
     train = torch.arange(4 * few, device=device)
     image = torch.randint(256, (len(train), 1, recipe.size, recipe.size), dtype=torch.uint8, device=device)
     mask = torch.rand(image.shape, device=device)
-    with torch.no_grad():
-        width = forward(model, gather(image, mask, train[:2])).embedding.shape[1]
-    criterion = TrainingLoss(recipe, 7, width).to(device)
-    optimizer = make_optimizer(model, recipe)
-    torch.backends.cudnn.deterministic = True  # as in fit()
+    model, optimizer, criterion = prepared(recipe, 7, 0, image, mask, machine)
+    model.train()
     step = make_step(model, optimizer, criterion, recipe, image, mask, train % 7, train, machine)
     times = []
     for _ in range(LAUNCHED + 8 if device.type == "cuda" else 2):

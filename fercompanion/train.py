@@ -91,17 +91,12 @@ def fit(
     Seeds torch's generators and sets ``cudnn.deterministic``, for the whole process.
     """
     machine = machine or this_machine()
-    torch.backends.cudnn.deterministic = True
     checkpoint = Path(folder) / CHECKPOINT
     masks = make_masks(faces, landmarks, recipe.mask, recipe.region_alpha, parts.train)
     image, mask = to_stack(faces.images, masks, machine.device)
     labels = torch.as_tensor(faces.labels, device=machine.device)
 
-    model = untrained_model(recipe, len(faces.classes), seed)
-    model = model.to(machine.device, memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, recipe)
-    width = _look(model, image, mask, parts.train[:2], machine, recipe)[1].shape[1]
-    criterion = TrainingLoss(recipe, len(faces.classes), width).to(machine.device)
+    model, optimizer, criterion = prepared(recipe, len(faces.classes), seed, image, mask, machine)
     made_for = {
         "recipe": asdict(recipe),
         "seed": seed,
@@ -195,6 +190,21 @@ def untrained_model(recipe: Recipe, num_classes: int, seed: int) -> torch.nn.Mod
     """The network of a recipe with the weights from which a seed starts."""
     torch.manual_seed(_mix(seed, 0))
     return build_model(recipe.model, num_classes, **recipe.model_options())
+
+
+def prepared(recipe: Recipe, num_classes: int, seed: int, image, mask, machine: Machine):
+    """The network of a recipe on the machine, before its first step, with its optimiser and its loss.
+
+    Parameters
+    ----------
+    image, mask : of `predict.to_stack`; two of them are looked at, to know how long the embedding is.
+    """
+    torch.backends.cudnn.deterministic = True
+    model = untrained_model(recipe, num_classes, seed)
+    model = model.to(machine.device, memory_format=torch.channels_last)
+    width = _look(model, image, mask, slice(2), machine, recipe)[1].shape[1]
+    criterion = TrainingLoss(recipe, num_classes, width).to(machine.device)
+    return model, make_optimizer(model, recipe), criterion
 
 
 def train_epoch(
