@@ -118,6 +118,11 @@ class Profile:
         return data_title(self.lab)
 
     @property
+    def ours(self) -> str:
+        """What our numbers are called beside the paper's, with which those on synthetic faces have nothing in common."""
+        return "synthetic faces" if self.wild.startswith("demo") else "ours"
+
+    @property
     def note(self) -> str:
         """Of LKRNet's runs, in the wild and in the lab."""
         return " ".join(dict.fromkeys((self.notes["wild"], self.notes["lab"])))

@@ -116,6 +116,11 @@ def confusion_mean(tested: Tested, view: str = "tencrop") -> np.ndarray:
     return np.mean([evaluate.confusion(tested.labels, p, k) for p in tested.predicted(view)], axis=0)
 
 
+def synthetic(t: Tested) -> bool:
+    """Whether an arm was tested on demo faces, whose numbers say nothing beside a paper's."""
+    return t.results[0].info["dataset"].startswith("demo")
+
+
 def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str) -> pd.DataFrame:
     """LKRNet's Table 2 or 3: recall in per cent by class, the printed row above ours (TenCrop, mean over seeds).
 
@@ -142,7 +147,7 @@ def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str)
             rows.append(
                 {
                     "method": TITLES[arm],
-                    "source": f"ours, {t.epochs} epochs",
+                    "source": f"{'synthetic faces' if synthetic(t) else 'ours'}, {t.epochs} epochs",
                     **dict(zip(classes, np.round(ours, 1), strict=True)),
                     "mean recall": np.mean(ours),
                     "accuracy": 100 * t.hits().mean(),
@@ -157,30 +162,35 @@ def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str)
 
 def differences(
     tested: dict[str, Tested],
-    dataset: str | None = None,
+    of: str | None = None,
     clusters: bool = False,
     pairs: tuple[tuple[str, str], ...] = PAIRS,
+    view: str = "tencrop",
+    resolved: bool = False,
 ) -> pd.DataFrame:
-    """Paired differences between arms in percentage points, TenCrop: bootstrap interval and McNemar.
+    """Paired differences between arms in percentage points: bootstrap interval and McNemar.
 
     Parameters
     ----------
-    dataset : "FER2013" or "CK+": adds what Sect. 4.3.4 printed.
+    of : "FER2013", "CK+" or "DNNRL": adds what `papers.published_gains` has of it.
     clusters : of the lab, see `pooling.lab_difference`, instead of a bootstrap over images.
-    pairs : arms (a, b); a minus b.
+    pairs : arms (a, b); a minus b.  "dnn@knn" is an arm seen in a view of its own.
+    view : how the others are seen, one of `pooling.VIEWS`.
+    resolved : add the smallest difference that one such pair finds with a power of 80 %.
     """
-    gains = published_gains(dataset) if dataset else {}
+    gains = published_gains(of) if of else {}
     rows = []
-    for a, b in pairs:
-        name = f"{TITLES[a]} − {TITLES[b]}"
+    for pair in pairs:
+        (a, view_a), (b, view_b) = ((arm, own or view) for arm, _, own in (x.partition("@") for x in pair))
+        titles = [f"{TITLES[x]}{', k-NN' * ('@knn' in p)}" for x, p in zip((a, b), pair, strict=True)]
         row = {
-            "comparison": name,
-            "paper": gains.get(f"{TITLES[a]} minus {TITLES[b]}", np.nan),
+            "comparison": " − ".join(titles),
+            "paper": gains.get(" minus ".join(titles), np.nan),
             "ours": NOT_RUN,
         }
         if not pooling.lacking(tested, a, b):
             first = tested[a]
-            hits, other = pooling.paired(first, tested[b])
+            hits, other = pooling.paired(first, tested[b], view=(view_a, view_b))
             tests = [evaluate.mcnemar(x, y) for x, y in zip(hits, other, strict=True)]
             difference = (
                 pooling.lab_difference(first, tested[b])
@@ -198,6 +208,9 @@ def differences(
                 )
             if not clusters:
                 row["McNemar p by seed"] = "; ".join(f"{m.p:.2g}" for m in tests)
+            if resolved:
+                smallest = evaluate.resolvable(hits.shape[1], float(np.mean(hits != other)))
+                row["resolved by one pair, points"] = round(smallest, 2)
         rows.append(row)
     return pd.DataFrame(rows).set_index("comparison")
 

@@ -24,6 +24,7 @@ def arm(hits, seeds=(0,), clean=None, subject=None, sizes=(1,)):
     ran = tuple(
         Result(
             {
+                "dataset": "fer2013",
                 "epochs": 3,
                 "classes": list(FER_CLASSES),
                 "fold": 0,
@@ -57,6 +58,24 @@ def test_recalls_and_confusions_by_true_class():
     assert row[list(FER_CLASSES)].tolist() == [50] + [100] * 6
     matrix = tables.confusion_mean(t)
     assert matrix[0].tolist() == [5, 5, 0, 0, 0, 0, 0] and matrix[:, 1].tolist() == [5, 10, 0, 0, 0, 0, 0]
+
+
+def test_differences_of_views_beside_what_a_table_gives():
+    right = {"centre": 7, "knn": 5}
+    named = {view: (np.arange(10) >= k).astype(int)[None] for view, k in right.items()}
+    t = arm(np.ones((1, 10), bool))
+    group = {
+        "dnn": replace(t, named=named, logits={}, labels=np.zeros(10, int)),
+        "tdnn": replace(t, named={"centre": 0 * named["knn"]}, logits={}, labels=np.zeros(10, int)),
+    }
+    pairs = (("tdnn", "dnn"), ("dnn@knn", "dnn"), ("dnnrl", "tdnn"))
+    table = tables.differences(group, "DNNRL", pairs=pairs, view="centre", resolved=True)
+    assert list(table.index) == ["T-DNN − DNN", "DNN, k-NN − DNN", "DNNRL − T-DNN"]
+    assert table["paper"].tolist() == pytest.approx([0.91, np.nan, 0.47], nan_ok=True)
+    assert [x.split(" [")[0] for x in table["ours"]] == ["30.00", "-20.00", tables.NOT_RUN]
+    assert table["resolved by one pair, points"].iloc[0] == pytest.approx(
+        evaluate.resolvable(10, 0.3), abs=0.01
+    )
 
 
 def test_differences_in_the_lab_draw_people():

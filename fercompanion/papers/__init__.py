@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -129,11 +130,21 @@ def published_recalls(item: str, classes: tuple[str, ...]) -> dict[str, np.ndarr
     return table
 
 
-def published_gains(dataset: str) -> dict[str, float]:
-    """The differences of Sect. 4.3.4 in percentage points: "LKRNet minus VGG19" -> 3.132 and so on."""
+def published_gains(of: str) -> dict[str, float]:
+    """Differences in percentage points: "LKRNet minus VGG19" -> 3.132 and so on.
+
+    Parameters
+    ----------
+    of : "FER2013" or "CK+", of which LKRNet's Sect. 4.3.4 prints them; or "DNNRL", whose Table 2 gives them.
+    """
+    if of == "DNNRL":
+        value = published_accuracies("DNNRL", "Table 2")
+        return {
+            f"{a} minus {b}": round(value[a] - value[b], 2) for a, b in permutations(ACCURACIES["DNNRL"], 2)
+        }
     rows = published("LKRNet", "Sect. 4.3.4 text")
     return {
         r["method"]: float(r["value"])
         for r in rows
-        if r["metric"] == "accuracy_delta_points" and r["dataset"] == dataset
+        if r["metric"] == "accuracy_delta_points" and r["dataset"] == of
     }
