@@ -1,11 +1,16 @@
 """LKRNet's networks: sizes, shapes, which branch sees what, and errors."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import settled
 from torch import nn
 from torchvision.models import vgg19 as torchvision_vgg19
 
+import fercompanion
+from fercompanion import models
 from fercompanion.models import Output, build_model
 from fercompanion.models.lkrnet import MASK_PLACES, Conv3x3
 from fercompanion.models.output import standardised
@@ -202,3 +207,15 @@ def test_an_image_is_standardised_by_itself():
     assert torch.equal(out, torch.cat([standardised(one[None]) for one in image]))
     torch.testing.assert_close(out.mean((1, 2, 3)), torch.zeros(4), rtol=0, atol=1e-5)
     torch.testing.assert_close(out.std((1, 2, 3)), torch.ones(4))
+
+
+def test_readmes_own_network_is_built_like_the_papers(monkeypatch):
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "class Small" in b]
+    monkeypatch.setattr(models, "MODELS", dict(models.MODELS))
+    monkeypatch.setattr(fercompanion, "MODELS", models.MODELS)
+    exec(block, own := {"__name__": "readme"})
+    recipe = own["recipe"]
+    output = models.build_model(recipe.model, 5, **recipe.model_options())(*batch())
+    assert recipe.arm == "small" and output.logits.shape == (3, 5)
+    assert torch.allclose(output.embedding.norm(dim=1), torch.ones(3))

@@ -46,7 +46,7 @@ def test_the_readme_names_every_notebook():
 
 def test_what_readmes_python_names_is_there():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         names, tree = {}, ast.parse(block)
         for node in tree.body:
