@@ -100,7 +100,11 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"
     )
     sub.add_argument("--name", help="name of a recipe changed by --set (default: made of the changes)")
-    sub.add_argument("--profile", default="mine", help="folder below results/ (default: mine)")
+    sub.add_argument(
+        "--profile",
+        default="mine",
+        help="folder below results/ (default: mine); a plan's takes the plan's runs alone",
+    )
     sub.add_argument("--show", action="store_true", help="print the recipe with its sources and stop")
 
     sub = command("sweep", sweep, "train all runs of a profile that are not archived yet")
@@ -194,10 +198,12 @@ def train(options) -> int:
         rows = sources(recipe, printed, where, all_arms()[options.arm])
         for field, value, source in rows:
             print(f"{field:16} {value!s:12} {source}")
+        refused = {"name", "paper", *all_arms()[options.arm], *unread(recipe)}
         print("\nwhat --set may choose:")
         for field, choices in CHOICES.items():
-            print(f"{field:16} {', '.join(choices)}")
-        rest = {k: v for k, v in asdict(recipe).items() if k not in {"name", *(row[0] for row in rows)}}
+            if field not in refused:
+                print(f"{field:16} {', '.join(choices)}")
+        rest = {k: v for k, v in asdict(recipe).items() if k not in refused | {row[0] for row in rows}}
         said = "fields that other papers' recipes use: " + ", ".join(f"{k}={v}" for k, v in rest.items())
         print(f"\n{fill(said, 100)}")
         return 0
@@ -216,7 +222,8 @@ def train(options) -> int:
     if options.seed < 0:
         raise DataError(f"--seed {options.seed}: expected 0 or more")
     run = runs.Run(recipe, options.data, protocol, *folds, options.seed)
-    if options.profile in plans.PROFILES and run not in plans.all_runs(plans.profile(options.profile)):
+    own = options.profile in plans.PROFILES and not runs.is_set("RETRAIN")
+    if own and run not in plans.all_runs(plans.profile(options.profile)):
         raise DataError(
             f"--profile {options.profile}: its plan has no run {run}; keep your own in another, such as mine"
         )
@@ -286,7 +293,7 @@ def changed(recipe, assignments: list[str], name: str):
     new = {"name": name}
     for text in assignments:
         field, _, value = text.partition("=")
-        if field not in recipe.__dataclass_fields__ or field == "name":
+        if field not in recipe.__dataclass_fields__ or field in ("name", "paper"):
             raise DataError(f"--set {text}: there is no field {field!r}; train --show lists them")
         old = getattr(recipe, field)
         try:
@@ -297,15 +304,20 @@ def changed(recipe, assignments: list[str], name: str):
         except (KeyError, ValueError):
             raise DataError(f"--set {text}: expected a value like {old!r}") from None
     recipe = replace(recipe, **new)  # all at once: one may ask for another
-    unread = {name for model in models.MODELS for name in models.options(model)}
-    unread -= set(models.options(recipe.model))
-    for metric, names in {"exponential": {"alpha", "gamma", "clamp"}, "center": {"center_rate"}}.items():
-        unread |= names if metric != recipe.metric else set()
-    if found := sorted(unread & set(new)):
+    if found := sorted(unread(recipe) & set(new)):
         raise DataError(
             f"--set {', '.join(found)}: {recipe.model} with metric={recipe.metric} does not read it"
         )
     return recipe
+
+
+def unread(recipe) -> set[str]:
+    """Fields that neither the recipe's network nor its loss reads."""
+    names = {name for model in models.MODELS for name in models.options(model)}
+    names -= set(models.options(recipe.model))
+    for metric, own in {"exponential": {"alpha", "gamma", "clamp"}, "center": {"center_rate"}}.items():
+        names |= own if metric != recipe.metric else set()
+    return names
 
 
 def sweep(options) -> int:
@@ -386,35 +398,40 @@ def expected_seconds(missing: list[runs.Run], workers: int | None) -> dict[runs.
 
 
 def compare(options) -> int:
-    from . import pooling, tables, verdicts
+    from . import pooling, tables
 
     folders = (options.first, options.other)
-    first, other = (pooling.below(folder) for folder in folders)
-    names = [t.results[0].recipe.name for t in (first, other)]
-    if names[0] == names[1]:
-        names = list(folders)
-    copies = {t.results[0].info["data_sha256"][:12] for t in (first, other)}
-    if len(copies) > 1:
-        raise DataError(
-            f"runs on two data sets, or copies of one ({', '.join(sorted(copies))}), cannot be compared"
-        )
-    tested, lab = (
-        dict(zip(names, (first, other), strict=True)),
-        first.results[0].info["protocol"] != "official",
-    )
-    if pooling.lacking(tested, *tested):
-        raise DataError(
-            f"{names[0]} has seeds {first.seeds}, {names[1]} {other.seeds}: none in common to compare"
-        )
-    for table in (
-        tables.accuracies(tested, clusters=lab),
-        tables.differences(tested, clusters=lab, pairs=(tuple(names),)).drop(columns="paper"),
-    ):
+    found = [pooling.below(folder) for folder in folders]
+    first, other = (next(iter(own.items())) for own in found)
+    copies = [result.info["data_sha256"][:12] for _, result in (first, other)]
+    if copies[0] != copies[1]:
+        raise DataError(f"runs on two data sets, or copies of one ({', '.join(copies)}), cannot be compared")
+    kinds = [f"{run.protocol}, {run.n_folds} folds" for run, _ in (first, other)]
+    if kinds[0] != kinds[1]:
+        raise DataError(f"runs under two protocols ({'; '.join(kinds)}) were tested on other images")
+    both = {(run.seed, run.fold) for run in found[0]} & {(run.seed, run.fold) for run in found[1]}
+    if not both:
+        seeds = (sorted({(run.seed, run.fold + 1) for run in own}) for own in found)
+        has = "; ".join(f"{f} has {own}" for f, own in zip(folders, seeds, strict=True))
+        raise DataError(f"no seed and fold in common: (seed, fold) {has}")
+    names = [run.recipe.name for run, _ in (first, other)]
+    names, tested = names if names[0] != names[1] else folders, {}
+    for name, own in zip(names, found, strict=True):
+        common = {run: result for run, result in own.items() if (run.seed, run.fold) in both}
+        (tested[name],) = pooling.by_arm(common, partial=True).values()
+    lab = first[0].protocol != "official"
+    neighbours = not all(run.recipe.cross_entropy for run, _ in (first, other))  # whose bank is of middles
+    view = "centre" if neighbours else "tencrop"
+    accuracies = tables.accuracies(tested, clusters=lab)
+    differences = tables.differences(tested, clusters=lab, pairs=(tuple(names),), view=view)
+    for table in (accuracies, differences.drop(columns="paper")):
         print(f"{table.T.to_string()}\n")
     print(
-        "per cent and points, by TenCrop where nothing else is said, with 95 % intervals; "
-        f"{verdicts.count(len(pooling.common_seeds(first, other)), 'seed')} in common"
+        f"per cent and points with 95 % intervals; the difference by {'the centre crop' if neighbours else 'TenCrop'}"
     )
+    left = [f"{len(own) - len(both)} of {folder}" for folder, own in zip(folders, found, strict=True)]
+    if any(len(own) > len(both) for own in found):
+        print(f"runs left out, since the other has no such seed and fold: {', '.join(left)}")
     return 0
 
 

@@ -50,6 +50,11 @@ def data_title(name: str) -> str:
     return DATA_TITLES.get(name, name)
 
 
+def whose(name: str) -> str:
+    """What numbers on a data set are called beside a paper's, with which those on synthetic faces have nothing in common."""
+    return "synthetic faces" if name.startswith("demo") else "ours"
+
+
 HOW_TO_GET = {
     "fer2013": "FER2013 is on Kaggle, competition "
     "challenges-in-representation-learning-facial-expression-recognition-challenge: put "

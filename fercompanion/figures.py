@@ -25,7 +25,7 @@ from .data import DataError, Faces
 from .landmarks import Landmarks
 from .models.kim2022 import sample
 from .papers import TITLES
-from .pooling import Tested
+from .pooling import Tested, common_seeds
 from .recipes import ARMS
 from .regions import key_region_mask
 from .runs import ROOT, results_folder
@@ -269,12 +269,13 @@ def curves(
     return figure
 
 
-def lengths(groups: Sequence[dict[str, Tested]]):
+def lengths(groups: Sequence[dict[str, Tested]], arms: tuple[str, str]):
     """Accuracy against epochs in training and on PublicTest, a line an arm and length, and what two arms differ by there.
 
     Parameters
     ----------
     groups : two arms trained for one number of epochs, then for the next; all but the last are drawn pale.
+    arms : the two; the second minus the first is drawn, over the seeds that both have.
     """
     figure, axes = plt.subplots(1, 3, figsize=(9.0, 3.1))
     axes[1].sharey(axes[0])
@@ -289,24 +290,22 @@ def lengths(groups: Sequence[dict[str, Tested]]):
     axes[0].set_ylabel("accuracy, %")
     axes[1].legend(loc="lower right")
     for tested in groups:
-        (arm, first), (other, second) = tested.items()
-        gap = _by_epoch(second, "valid").mean(axis=1, skipna=False) - _by_epoch(first, "valid").mean(
-            axis=1, skipna=False
-        )
+        seeds = common_seeds(*(tested[a] for a in arms))
+        other, first = (_by_epoch(tested[a], "valid")[list(seeds)].mean(axis=1, skipna=False) for a in arms)
         pale = {} if tested is groups[-1] else {"alpha": 0.5}
-        axes[2].plot(gap, color="0.2", lw=1, label=f"{second.epochs} epochs", **pale)
+        axes[2].plot(first - other, color="0.2", lw=1, label=f"{tested[arms[1]].epochs} epochs", **pale)
     axes[2].axhline(0, color="0.6", lw=0.8, zorder=0)
-    axes[2].set(
-        title=f"{TITLES[other]} − {TITLES[arm]}, PublicTest", xlabel="epoch", ylabel="points", ylim=(-6, 6)
-    )
+    most = max(map(abs, axes[2].get_ylim()))
+    axes[2].set(title=f"{TITLES[arms[1]]} − {TITLES[arms[0]]}, PublicTest", ylim=(-most, most))
+    axes[2].set(xlabel="epoch", ylabel="points")
     axes[2].legend(loc="lower right")
     return figure
 
 
 def _by_epoch(t: Tested, part: str) -> pd.DataFrame:
-    """Accuracy by epoch, a column a seed or fold."""
+    """Accuracy by epoch, a column a run, named by its seed."""
     lines = [pd.Series(r.history[f"{part}_accuracy"], r.history["epoch"]) for r in t.results]
-    return pd.concat(lines, axis=1)
+    return pd.concat(lines, axis=1, keys=[r.info.get("seed") for r in t.results])
 
 
 def _learning_curve(ax, t: Tested, part: str, band: bool = True, **style) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from .data import DataError, data_title
+from .data import DataError, data_title, whose
 from .papers import TITLES
 from .recipes import MILD, OURS, PAPER, PAPER_CK, STRONG, Recipe, arm
 from .runs import Result, Run, find_all
@@ -119,8 +119,8 @@ class Profile:
 
     @property
     def ours(self) -> str:
-        """What our numbers are called beside the paper's, with which those on synthetic faces have nothing in common."""
-        return "synthetic faces" if self.wild.startswith("demo") else "ours"
+        """What numbers on the data set in the wild are called beside the paper's."""
+        return whose(self.wild)
 
     @property
     def note(self) -> str:

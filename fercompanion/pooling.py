@@ -118,29 +118,33 @@ def by_arm(results: dict[Run, Result], part: str = "test", partial: bool = False
     return tested
 
 
-def below(folder: str | PathLike) -> Tested:
+def below(folder: str | PathLike) -> dict[Run, Result]:
     """All finished runs below a folder: one arm's seeds and folds, or a single run.
 
     Raises
     ------
     DataError
-        There is none, or they are runs of several arms, data sets or protocols, or by several recipes.
+        There is none; they are runs of several arms, data sets or protocols; or one is there twice.
     """
     results = {}
     for path in sorted(Path(folder).glob("**/run.json")):
         result = read(path)
-        place = [result.info[k] for k in ("dataset", "protocol", "fold", "n_folds", "seed")]
-        results[Run(result.recipe, *place)] = result
+        run = Run(
+            result.recipe, *(result.info[k] for k in ("dataset", "protocol", "fold", "n_folds", "seed"))
+        )
+        if run in results:
+            raise DataError(
+                f"{folder}: {run} lies there twice, in {results[run].folder} and {result.folder}; name one"
+            )
+        results[run] = result
     if not results:
         raise DataError(f"{folder}: no finished run here")
-    kinds = {(run.dataset, run.protocol, run.n_folds, run.recipe.arm) for run in results}
-    if len(kinds) > 1:
+    if len({(run.dataset, run.protocol, run.n_folds, run.recipe.arm) for run in results}) > 1:
         inside = sorted({str(r.folder.relative_to(folder).parent) for r in results.values()})
         raise DataError(
             f"{folder}: runs of several arms, data sets or protocols; name one of {', '.join(inside)}"
         )
-    (tested,) = by_arm(results, partial=True).values()
-    return tested
+    return results
 
 
 def same_folds(results: dict[Run, Result], *arms: str) -> dict[str, Tested]:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from math import cos, inf, isfinite, pi
 
-from .models import options
+from .models import MODELS, options
 from .models.lkrnet import MASK_PLACES
 
 
@@ -146,7 +146,6 @@ class Recipe:
             for name in names:
                 if not right(getattr(self, name)):
                     raise ValueError(f"{name}={getattr(self, name)}: expected {words}")
-        options(self.model)  # whether there is such a network
         for f in fields(self):
             if f.type == "int" and type(getattr(self, f.name)) is not int:
                 raise ValueError(f"{f.name}={getattr(self, f.name)!r}: expected a whole number")
@@ -154,7 +153,12 @@ class Recipe:
             raise ValueError(f"block_size={self.block_size}: larger than the crop of {self.crop}")
         if max(self.crop, self.size) > self.canvas:
             raise ValueError(f"crop={self.crop}, size={self.size}: larger than the canvas of {self.canvas}")
-        if self.mask != "none" and self.faces != "original" and "mask_at" in options(self.model):
+        if (
+            self.mask != "none"
+            and self.faces != "original"
+            and self.model in MODELS
+            and "mask_at" in options(self.model)
+        ):
             raise ValueError(
                 f"faces={self.faces!r}: the key regions of mask={self.mask!r} are found on original faces"
             )

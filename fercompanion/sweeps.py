@@ -54,8 +54,8 @@ SELECTIONS = {
     "last": "last epoch",
 }
 """Recipe.select, as run.json says it."""
-PACKAGED = frozenset(MODELS)
-"""Networks that a new process knows too; others were added to `models.MODELS` at run time."""
+PACKAGED = dict(MODELS)
+"""Networks that a new process knows too; others were put into `models.MODELS` at run time."""
 MOST_WORKERS = 4
 """Runs trained side by side at most: each holds a network and a data set in memory."""
 
@@ -173,10 +173,12 @@ def side_by_side(runs: int, workers: int | None = None) -> int:
 
 
 def _known_here_alone(runs: list[Run]) -> str:
-    """Why processes of their own could not train these runs; empty if they can."""
+    """Why processes of their own could not train these runs; empty if nothing speaks against it."""
     path = getattr(sys.modules["__main__"], "__file__", None)
     if not path:  # a notebook, of which they know nothing
-        own = {run.recipe.model for run in runs} - PACKAGED
+        own = {
+            name for name in {run.recipe.model for run in runs} if MODELS.get(name) is not PACKAGED.get(name)
+        }
         return f"{', '.join(sorted(own))} is known in this notebook alone" if own else ""
     # A script is run once more by each of them, as it is imported.
     unguarded = Path(path).is_file() and "__main__" not in Path(path).read_text(errors="ignore")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from . import evaluate, plans, pooling
+from .data import whose
 from .papers import METHODS, TITLES, published_gains, published_recalls
 from .plans import AVERAGED
 from .pooling import Tested
@@ -116,11 +119,6 @@ def confusion_mean(tested: Tested, view: str = "tencrop") -> np.ndarray:
     return np.mean([evaluate.confusion(tested.labels, p, k) for p in tested.predicted(view)], axis=0)
 
 
-def synthetic(t: Tested) -> bool:
-    """Whether an arm was tested on demo faces, whose numbers say nothing beside a paper's."""
-    return t.results[0].info["dataset"].startswith("demo")
-
-
 def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str) -> pd.DataFrame:
     """LKRNet's Table 2 or 3: recall in per cent by class, the printed row above ours (TenCrop, mean over seeds).
 
@@ -147,7 +145,7 @@ def recall_table(tested: dict[str, Tested], classes: tuple[str, ...], item: str)
             rows.append(
                 {
                     "method": TITLES[arm],
-                    "source": f"{'synthetic faces' if synthetic(t) else 'ours'}, {t.epochs} epochs",
+                    "source": f"{whose(t.results[0].info['dataset'])}, {t.epochs} epochs",
                     **dict(zip(classes, np.round(ours, 1), strict=True)),
                     "mean recall": np.mean(ours),
                     "accuracy": 100 * t.hits().mean(),
@@ -164,7 +162,7 @@ def differences(
     tested: dict[str, Tested],
     of: str | None = None,
     clusters: bool = False,
-    pairs: tuple[tuple[str, str], ...] = PAIRS,
+    pairs: Sequence[tuple] = PAIRS,
     view: str = "tencrop",
     resolved: bool = False,
 ) -> pd.DataFrame:
@@ -174,15 +172,16 @@ def differences(
     ----------
     of : "FER2013", "CK+" or "DNNRL": adds what `papers.published_gains` has of it.
     clusters : of the lab, see `pooling.lab_difference`, instead of a bootstrap over images.
-    pairs : arms (a, b); a minus b.  "dnn@knn" is an arm seen in a view of its own.
-    view : how the others are seen, one of `pooling.VIEWS`.
+    pairs : arms (a, b); a minus b.  ("dnn", "knn") is an arm in a view of its own.
+    view : how the others are seen, one of `pooling.VIEWS`; in the lab all of them.
     resolved : add the smallest difference that one such pair finds with a power of 80 %.
     """
     gains = published_gains(of) if of else {}
     rows = []
     for pair in pairs:
-        (a, view_a), (b, view_b) = ((arm, own or view) for arm, _, own in (x.partition("@") for x in pair))
-        titles = [f"{TITLES[x]}{', k-NN' * ('@knn' in p)}" for x, p in zip((a, b), pair, strict=True)]
+        (a, view_a), (b, view_b) = ((x, view) if isinstance(x, str) else x for x in pair)
+        own = {view: "", "knn": ", k-NN"}
+        titles = [TITLES[x] + own.get(v, f", {v}") for x, v in ((a, view_a), (b, view_b))]
         row = {
             "comparison": " − ".join(titles),
             "paper": gains.get(" minus ".join(titles), np.nan),
@@ -193,7 +192,7 @@ def differences(
             hits, other = pooling.paired(first, tested[b], view=(view_a, view_b))
             tests = [evaluate.mcnemar(x, y) for x, y in zip(hits, other, strict=True)]
             difference = (
-                pooling.lab_difference(first, tested[b])
+                pooling.lab_difference(first, tested[b], view)
                 if clusters
                 else evaluate.clustered_difference(hits, other)
             )

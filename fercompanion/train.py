@@ -109,7 +109,8 @@ def fit(
     resumed = done is not None
     history, best, factor = (done[k] for k in ("history", "best", "factor")) if done else ([], None, 1.0)
     if resumed:  # without the epochs after the checkpoint
-        write_history(Path(folder) / HISTORY, history)
+        with suppress(PermissionError):
+            write_history(Path(folder) / HISTORY, history)
 
     train = torch.as_tensor(parts.train, device=machine.device)
     step = make_step(model, optimizer, criterion, recipe, image, mask, labels, train, machine)
@@ -536,6 +537,10 @@ def _resume(path: Path, made_for: dict, device, model, optimizer, criterion) -> 
     """
     if (done := _load(path, device)) is None:
         return None
+    if lacks := sorted(made_for.keys() - done.get("for", {}).keys()):
+        raise DataError(
+            f"{path}: by an older version, which did not note {', '.join(lacks)}; delete it to start anew"
+        )
     if done["for"] != made_for:
         was, now = (flat["recipe"] | flat for flat in (done["for"], made_for))
         other = [k for k in now | was if k != "recipe" and was.get(k) != now.get(k)]

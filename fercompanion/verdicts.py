@@ -172,8 +172,8 @@ def effect(
 ) -> Effect:
     """Difference of hits (S, n), bootstrapped over units and seeds; also on the images that are `clean`, if not all are.
 
-    p: McNemar's exact one for one pair of runs on images; else by flipping the signs of units, and of several seeds that of
-    the interval, if it is larger.
+    p: McNemar's exact one where there is one row, and no unit has two images; else by flipping the signs of units, and of
+    several rows that of the interval, if it is larger.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def effect(
     e, own = evaluate.clustered_difference(hits, other, units), None
     if clean is not None and not clean.all():
         own = evaluate.clustered_difference(hits[:, clean], other[:, clean], units[clean])
-    if runs == 1 and hits.dtype == bool and len(np.unique(units)) == len(units):
+    if len(hits) == 1 and hits.dtype == bool and len(np.unique(units)) == len(units):
         p = evaluate.mcnemar(hits[0], other[0]).p
     else:
         p = evaluate.sign_flip(hits, other, units)

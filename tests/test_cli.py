@@ -125,19 +125,35 @@ def test_train_show_names_every_source(capsys):
 def test_compare_puts_two_networks_side_by_side(capsys):
     folders = ("results/paper/fer2013/long-lkrnet", "results/paper/fer2013/long-vgg19/official/seed0")
     code, out, _ = run(capsys, "compare", *(str(runs.ROOT / f) for f in folders))
-    assert code == 0 and re.search(r"ours +0\.39 \[-0\.78, 1\.53\]", out) and "1 seed in common" in out
+    assert code == 0 and re.search(r"ours +0\.39 \[-0\.78, 1\.53\]", out) and "by TenCrop" in out
     assert out.count("3589") == 2  # images of either
+
+
+def test_compare_takes_the_folds_that_both_have(capsys):
+    folders = ("results/paper/ckplus/mild-vgg19/subject", "results/paper/ckplus/paper_ck-vgg19/subject")
+    code, out, _ = run(capsys, "compare", *(str(runs.ROOT / f) for f in folders))
+    assert code == 0 and "9 of" in out and out.count(" 99") >= 2 and "runs left out" in out
+
+
+def test_compare_reads_neighbours_by_the_centre_crop(capsys):
+    folders = ("results/paper-cpu/fer2013/short-tdnn", "results/paper-cpu/fer2013/short-dnnrl")
+    code, out, _ = run(capsys, "compare", *(str(runs.ROOT / f) for f in folders))
+    assert code == 0 and re.search(r"ours +15\.6", out) and "by the centre crop" in out
 
 
 @pytest.mark.parametrize(
     ("folders", "words"),
     [
         (("results/none", "results/paper/fer2013/long-vgg19"), "results/none: no finished run here"),
+        (
+            ("results/paper-cpu/ckplus/narrow-vgg19/subject", "results/paper-cpu/ckplus/narrow-vgg19/frame"),
+            "two protocols",
+        ),
         (("results/paper/ckplus", "results/paper/fer2013/long-vgg19"), "name one of"),
         (("results/paper/fer2013/long-vgg19", "results/paper/ckplus/mild-vgg19/subject"), "two data sets"),
         (
             ("results/paper/fer2013/long-vgg19", "results/paper/fer2013/ours-vgg19/official/seed1"),
-            "long-vgg19 has seeds (0,), ours-vgg19 (1,)",
+            "no seed and fold in common",
         ),
     ],
 )

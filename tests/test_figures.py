@@ -20,8 +20,8 @@ from fercompanion.siblings import LEFT_OUT, MODEL_A, with_and_without  # noqa: E
 from fercompanion.verdicts import NONE, NOT_RUN, OPEN, Effect, Judgement, unmeasured  # noqa: E402
 
 
-def trained(accuracies) -> Result:
-    result = Result({"epochs": len(accuracies)}, Path("nowhere"))
+def trained(accuracies, seed=0) -> Result:
+    result = Result({"epochs": len(accuracies), "seed": seed}, Path("nowhere"))
     epochs = np.arange(1.0, len(accuracies) + 1)
     result.__dict__["history"] = {"epoch": epochs} | {
         f"{part}_accuracy": np.array(accuracies) for part in ("train", "valid")
@@ -31,16 +31,19 @@ def trained(accuracies) -> Result:
 
 def test_curves_of_runs_that_lost_patience():
     """Seeds of different length: their range is drawn as far as any goes, their mean as far as all of them do."""
-    results = trained([20.0, 40.0, 45.0]), trained([30.0, 50.0])
+    results = trained([20.0, 40.0, 45.0]), trained([30.0, 50.0], seed=1)
     nothing = np.zeros(0)
     arm = pooling.Tested(nothing, nothing, nothing, nothing, {}, results, (0, 1))
-    better = replace(arm, results=(trained([21.0, 42.0, 48.0]), trained([31.0, 52.0])))
+    better = replace(arm, results=(trained([21.0, 42.0, 48.0]), trained([31.0, 52.0], seed=1)))
     ends, bands = (
         figures.curves({"dnnrl": arm}, "valid", "%").axes[0],
-        figures.lengths([{"dnnrl": arm, "dnn": better}]).axes[1],
+        figures.lengths([{"dnnrl": arm, "dnn": better}], ("dnnrl", "dnn")).axes[1],
     )
-    gap = figures.lengths([{"dnnrl": arm, "dnn": better}]).axes[2].lines[0]
+    gap = figures.lengths([{"dnnrl": arm, "dnn": better}], ("dnnrl", "dnn")).axes[2].lines[0]
     assert gap.get_ydata().tolist() == pytest.approx([1, 2, np.nan], nan_ok=True)
+    one = replace(better, results=better.results[1:], seeds=(1,))  # the second seed alone is compared
+    gap = figures.lengths([{"dnnrl": arm, "dnn": one}], ("dnnrl", "dnn")).axes[2].lines[0]
+    assert gap.get_ydata()[:2].tolist() == pytest.approx([1, 2])
     (mean, mean_too), (bar, band) = (
         (ends.lines[0], bands.lines[0]),
         (ends.collections[0], bands.collections[0]),

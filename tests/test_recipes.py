@@ -200,7 +200,6 @@ def test_unknown_names():
         ({"mask_at": "conv9"}, "mask_at='conv9': choose conv3_4"),
         ({"crop": 60}, "crop=60, size=48: larger than the canvas of 48"),
         ({"triplets": "none"}, "needs batch or epoch"),
-        ({"model": "vgg91"}, "unknown model 'vgg91'"),
         ({"epochs": 2.5}, "epochs=2.5: expected a whole number"),
         ({"block_size": 60}, "block_size=60: larger than the crop of 44"),
     ],

@@ -91,6 +91,7 @@ def test_every_figure_has_its_place_in_readmes_table(monkeypatch, tmp_path):
 
     plan = profile("paper-cpu")
     shown = gallery.page(plan)
+    assert shown.count("![") > 15
     assert all(
         path.name in shown
         for path in gallery.committed(ROOT / "figures/paper-cpu")

@@ -68,7 +68,7 @@ def test_differences_of_views_beside_what_a_table_gives():
         "dnn": replace(t, named=named, logits={}, labels=np.zeros(10, int)),
         "tdnn": replace(t, named={"centre": 0 * named["knn"]}, logits={}, labels=np.zeros(10, int)),
     }
-    pairs = (("tdnn", "dnn"), ("dnn@knn", "dnn"), ("dnnrl", "tdnn"))
+    pairs = (("tdnn", "dnn"), (("dnn", "knn"), "dnn"), ("dnnrl", "tdnn"))
     table = tables.differences(group, "DNNRL", pairs=pairs, view="centre", resolved=True)
     assert list(table.index) == ["T-DNN − DNN", "DNN, k-NN − DNN", "DNNRL − T-DNN"]
     assert table["paper"].tolist() == pytest.approx([0.91, np.nan, 0.47], nan_ok=True)

@@ -407,6 +407,19 @@ def test_a_checkpoint_of_another_recipe_is_not_gone_on_with(faces, tmp_path):
         tiny_fit(tiny(OURS, "vgg19"), tmp_path, faces=faces)
 
 
+def test_a_checkpoint_by_an_older_version_is_told_as_such(faces, tmp_path):
+    tiny_fit(tiny(OURS, "vgg19", epochs=1), tmp_path, faces=faces)
+    path = tmp_path / train.CHECKPOINT
+    kept = torch.load(path, weights_only=True)
+    for old in (
+        kept | {"for": {k: v for k, v in kept["for"].items() if k != "parts"}},
+        {k: v for k, v in kept.items() if k != "for"},
+    ):
+        torch.save(old, path)
+        with pytest.raises(DataError, match="by an older version, which did not note .*parts.*; delete it"):
+            tiny_fit(tiny(OURS, "vgg19", epochs=1), tmp_path, faces=faces)
+
+
 def test_a_checkpoint_of_another_fold_or_other_landmarks_is_not_gone_on_with(faces, tmp_path):
     """Else images that test the second would have trained it."""
     recipe, marks, own = tiny(OURS, "lkrnet", epochs=1), true_landmarks(faces), parts(faces, "official")
@@ -426,15 +439,15 @@ def test_a_mask_without_landmarks_is_told(faces, tmp_path):
 def test_a_history_that_another_program_locks_does_not_end_the_run(faces, tmp_path, monkeypatch):
     write, calls = train.write_history, []
 
-    def locked_once(*given):
+    def locked_in_training(*given):
         calls.append(given)
-        if len(calls) == 1:
+        if len(calls) <= 2:
             raise PermissionError("in use by another program")
         write(*given)
 
-    monkeypatch.setattr(train, "write_history", locked_once)
-    tiny_fit(tiny(OURS, "vgg19", epochs=1), tmp_path, faces=faces)
-    assert len(calls) == 2 and len((tmp_path / "history.csv").read_text().splitlines()) == 2
+    monkeypatch.setattr(train, "write_history", locked_in_training)
+    tiny_fit(tiny(OURS, "vgg19", epochs=2), tmp_path, faces=faces)
+    assert len(calls) == 3 and len((tmp_path / "history.csv").read_text().splitlines()) == 3
 
 
 # --- the folder of a run --------------------------------------------------------------------------
@@ -834,6 +847,17 @@ def test_a_recipe_that_this_version_does_not_know_is_no_damage(result):
         said = f"made by another version of fercompanion .{why}.*; update, or move it away"
         with pytest.raises(DataError, match=f"run.json: {said}"):
             find(RUN, "test")
+
+
+def test_a_run_of_a_network_that_another_process_added_is_read(result):
+    """Only whoever builds the network must know it."""
+    path = result.folder / "run.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info | {"recipe": info["recipe"] | {"model": "small", "mask": "none"}}))
+    read = find(replace(RUN, recipe=replace(RUN.recipe, model="small", mask="none")), "test")
+    assert read.predicted("centre").shape == read.predictions["test_labels"].shape
+    with pytest.raises(ValueError, match="unknown model 'small'"):
+        read.recipe.model_options()
 
 
 @pytest.mark.parametrize("name", ["run.json", "predictions.npz", "history.csv"])

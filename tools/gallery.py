@@ -25,8 +25,9 @@ def page(plan: plans.Profile) -> str:
     left = [path for path in committed(HERE / "figures" / plan.name) if path.suffix in (".png", ".csv")]
     blocks = [
         f"# Figures and tables of the profile `{plan.name}`",
-        "In the order of the notebooks. Each picture says below it what it was drawn from. "
-        f"`make figures PROFILE={plan.name}` draws all anew, and as PDF too.",
+        "In the order of the notebooks; pictures of licensed faces are left out. What was drawn from runs says below it from which "
+        f"(the picture of all claims, in its table). `make figures PROFILE={plan.name}` draws all anew, and as PDF too. "
+        "(tools/update_readme.py writes this page.)",
         "\n".join(f"- {note}" for note in dict.fromkeys(plan.notes.values())),
     ]
     for row in ROW.finditer((HERE / "README.md").read_text("utf-8")):
@@ -38,6 +39,7 @@ def page(plan: plans.Profile) -> str:
         if own:
             notebook = row["notebook"].replace("(notebooks/", "(../../notebooks/")
             title = row["title"][0].upper() + row["title"][1:]
+            title = title if re.match("DNNRL|Liu|Kim|All", title) else f"LKRNet: {title}"
             blocks += [
                 f"## {title}",
                 f"Notebook {notebook}{f'. As tables: {numbers}' * bool(numbers)}",
@@ -49,11 +51,11 @@ def page(plan: plans.Profile) -> str:
 
 
 def committed(folder: Path) -> list[Path]:
-    """The files of a folder that git knows; all of them where there is no git."""
+    """The files of a folder that git does not ignore; all of them where it knows none."""
     try:
-        command = ["git", "ls-files", "-z", "--", str(folder)]
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", str(folder)]
         done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
-        known = {HERE / name for name in done.stdout.split("\0")}
+        known = {HERE / name for name in done.stdout.split("\0") if name}
     except (OSError, subprocess.SubprocessError):
         known = set()
     return sorted(path for path in folder.iterdir() if not known or path in known)

@@ -825,7 +825,7 @@ BLOCKS: dict[Path, dict[str, tuple[Callable[[plans.Profile], str], ...]]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--check", action="store_true", help="change nothing; status 1 if a block is out of date"
+        "--check", action="store_true", help="change nothing; status 1 if a block or page is out of date"
     )
     options, stale = parser.parse_args(), []
     pages = {HERE / "figures" / p.name / "README.md": gallery.page(p) for p in plans.held(PROFILE)}
