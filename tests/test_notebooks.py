@@ -82,6 +82,11 @@ def test_what_the_prose_says_of_the_archive_is_so(monkeypatch):
         assert abs(taken.loc["contempt", "fear"] - for_fear) < 0.04
         sadness = taken.loc["sadness"].drop("sadness")
         assert sadness["disgust"] == 0 and sadness.idxmax() == "anger"
+    found = find_all(plans.wild_runs(cpu, tuple(plans.LAMBDAS)), "paper-cpu")
+    sweep = pd.DataFrame({plans.LAMBDAS[run.recipe.arm]: r.info["embedding"] for run, r in found.items()})
+    inter, ratio, silhouette = (sweep.sort_index(axis=1).loc[x] for x in ("inter", "ratio", "silhouette"))
+    assert inter.is_monotonic_decreasing and ratio.idxmin() == 0 and ratio.idxmax() == 0.1
+    assert silhouette.idxmin() == 0.4 and np.ptp(silhouette) < 0.03
     violated = {
         run.recipe.arm: (triplet_distances(r) <= 0).mean()
         for run, r in find_all(plans.dnnrl_runs(cpu), "paper-cpu").items()
