@@ -146,9 +146,7 @@ def fit(
             row["valid_loss"] = _loss(model, criterion, image, mask, labels, parts.valid, machine, recipe)
         row |= {"train_seconds": trained, "seconds": time.perf_counter() - start}
         history.append({"epoch": epoch + 1, **row})
-        with suppress(
-            PermissionError
-        ):  # on Windows, open in a program that locks it: the next epoch writes it
+        with suppress(PermissionError):  # open in a program that locks it, as on Windows: next time
             write_history(Path(folder) / HISTORY, history)
         score = -row["valid_loss"] if select_by_loss else row["valid_accuracy"]
         if np.isnan(score) and len(parts.valid):
