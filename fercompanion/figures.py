@@ -398,8 +398,8 @@ def heatmaps(images: np.ndarray, cams: dict[str, np.ndarray], titles: list[str],
 
     Parameters
     ----------
-    images : uint8 (n, s, s), the crops that the networks saw.
-    cams : network's title -> float32 (n, s, s) in 0-1.
+    images : uint8 (n, S, S), of which the networks saw the middle.
+    cams : network's title -> float32 (n, s, s) in 0-1, s <= S.
     titles : one a column, the true classes.
     named : network's title -> the classes that it names, one a column.
     """
@@ -408,6 +408,8 @@ def heatmaps(images: np.ndarray, cams: dict[str, np.ndarray], titles: list[str],
     figure, axes = plt.subplots(
         1 + len(cams), len(images), figsize=(1.1 * len(images) + 0.6, 1.3 * (1 + len(cams)) + 0.3)
     )
+    side = next(iter(cams.values())).shape[-1]
+    images = center_crop(torch.as_tensor(images), [side]).numpy()
     grey = np.repeat((images / 255).astype(np.float32)[..., None], 3, -1)
     for column, image in enumerate(grey):
         axes[0, column].imshow(image)

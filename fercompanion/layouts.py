@@ -176,13 +176,12 @@ def read_fer2013(root: Path, classes: tuple[str, ...]) -> dict | None:
             ]
         if inner:
             return read_fer_folders(folder, classes)
-    for folder in folders:
-        if path := _file(folder, "train.csv"):
-            raise _error(
-                path,
-                "the test.csv that goes with this file has no labels",
-                "use icml_face_data.csv (or fer2013.csv) of the same Kaggle download",
-            )
+    _refuse(
+        folders,
+        "train.csv",
+        "the test.csv that goes with this file has no labels",
+        "use icml_face_data.csv (or fer2013.csv) of the same Kaggle download",
+    )
     return None
 
 
@@ -204,14 +203,20 @@ def read_ckplus(root: Path, classes: tuple[str, ...]) -> dict | None:
     for folder in folders:
         if _ck_images(folder):
             return read_ck_original(folder, classes)
-    for folder in folders:
-        if path := _file(folder, "ckextended.csv"):
-            raise _error(
-                path,
-                "this table does not tell people apart, so that they could not be kept apart in training and test",
-                "use the class folders CK+48",
-            )
+    _refuse(
+        folders,
+        "ckextended.csv",
+        "this table does not tell people apart, so that they could not be kept apart in training and test",
+        "use the class folders CK+48",
+    )
     return None
+
+
+def _refuse(folders: list[Path], name: str, why: str, remedy: str) -> None:
+    """Raise DataError if one of the folders holds a file that looks like the data set and cannot stand for it."""
+    for folder in folders:
+        if path := _file(folder, name):
+            raise _error(path, why, remedy)
 
 
 def read_sfew(root: Path, classes: tuple[str, ...]) -> dict | None:

@@ -145,24 +145,7 @@ def lkrnet_point(plan: plans.Profile) -> str:
     literal = "" if by_printed else " (the printed recipe has not been run there)"
     return (
         f"**LKRNet** prints {gain:+.2f} points over VGG19 on FER2013. In our runs of full width, by our recipe{literal}, "
-        f"LKRNet minus VGG19 is {listed(ours)}: {said}.{narrow_said(plan, gain)}{lab_said(plan)}"
-    )
-
-
-def narrow_said(plan: plans.Profile, gain: float) -> str:
-    """A sentence on the same in the narrower networks of the profile that answers instead, if they have more seeds."""
-    held = plans.held(plan)[-1]
-    tested = arms_of(plans.wild_runs, held)
-    if held is plan or pooling.lacking(tested, *plans.LONG_ARMS):
-        return ""
-    e = claims.compare("wild", tested, ("lkrnet", ""), ("vgg19", ""), gain, True)
-    if e.runs < pooling.FEWEST:
-        return ""
-    recipe = tested["lkrnet"].results[0].recipe
-    outside = ": the printed gain lies outside" * (not e.ours.low <= gain <= e.ours.high)
-    return (
-        f" In networks of {plans.WIDTHS[recipe.width]}, {recipe.epochs} epochs and {e.runs} seeds, it is {short(e.ours)}, by the "
-        f"centre crop {e.centre.value:+.1f}{outside}."
+        f"LKRNet minus VGG19 is {listed(ours)}: {said}.{lab_said(plan)}"
     )
 
 
